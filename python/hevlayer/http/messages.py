@@ -1,0 +1,73 @@
+"""Requests and responses as the server hands them out and takes them back.
+
+Header names are lower-case bytes, values are bytes as they stood on the wire; order and repetition are kept.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+Headers = list[tuple[bytes, bytes]]
+
+
+def find_header(headers: Headers, name: bytes) -> bytes | None:
+    """The first value of `name` (lower-case), or None."""
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
+
+
+class Body(Protocol):
+    """A request body. Either already whole in memory (`whole` is not None) or still arriving."""
+
+    @property
+    def whole(self) -> bytes | None:
+        """The body when it arrived before the handler started, else None."""
+
+    @property
+    def content_length(self) -> int | None:
+        """What the client declared; None for a chunked body."""
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """All of the body.
+
+        Raises: PayloadTooLargeError: more than `limit_bytes`. RequestTimeoutError: the client stalls.
+            BadRequestError: the framing broke or the client went away.
+        """
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, with back-pressure on the socket. Raises as `read`."""
+
+
+@dataclass(slots=True)
+class Request:
+    """One HTTP request. `target` is the request target exactly as sent; `path` its part before `?`, still encoded."""
+
+    method: str
+    target: bytes
+    path: str
+    query: str
+    headers: Headers
+    body: Body
+    peer: str
+
+    def header(self, name: bytes) -> bytes | None:
+        return find_header(self.headers, name)
+
+
+@dataclass(slots=True)
+class Response:
+    """One HTTP response.
+
+    `body` is bytes, a sequence of buffers written without joining, or an async iterator of chunks. With an iterator,
+    a `content-length` among the headers is honoured, else the answer is chunked; an exception inside the iterator
+    aborts the connection, so that a truncated body is never taken for a whole one.
+    """
+
+    status: int
+    headers: Headers = field(default_factory=list)
+    body: bytes | Sequence[bytes] | AsyncIterator[bytes] = b""
+
+
+Handler = Callable[[Request], Awaitable[Response]]

@@ -1,0 +1,1 @@
+//! The document cache: marks, settles and fills rows by compare-and-set.

@@ -1,0 +1,1 @@
+//! Typed ids and values, and the binary layout of a cached row.

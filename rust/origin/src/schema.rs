@@ -1,0 +1,68 @@
+//! A namespace's schema: what each attribute is, and the two ways in which the API shows it.
+
+use crate::value::{AttrType, IdType};
+
+/// Settings of full-text search on one attribute, defaults as in §3.1 of the contract.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FullText {
+    pub tokenizer: String,
+    /// None for `pre_tokenized_array`.
+    pub language: Option<String>,
+    pub stemming: bool,
+    pub remove_stopwords: bool,
+    pub case_sensitive: bool,
+    pub ascii_folding: bool,
+    /// None for `pre_tokenized_array`.
+    pub max_token_length: Option<u32>,
+    pub k1: f64,
+    pub b: f64,
+    pub k3: f64,
+}
+
+impl Default for FullText {
+    fn default() -> Self {
+        Self {
+            tokenizer: "word_v4".to_owned(),
+            language: Some("english".to_owned()),
+            stemming: false,
+            remove_stopwords: false,
+            case_sensitive: false,
+            ascii_folding: false,
+            max_token_length: Some(39),
+            k1: 1.2,
+            b: 0.75,
+            k3: 8.0,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attribute {
+    pub name: String,
+    pub kind: AttrType,
+    pub filterable: bool,
+    pub full_text_search: Option<FullText>,
+    pub regex: bool,
+    pub glob: bool,
+    pub fuzzy: bool,
+    pub ann: bool,
+    pub sparse_knn: bool,
+    /// A dropped attribute keeps its ordinal, so that rows need no rewriting; a later attribute of the same name gets
+    /// a new one.
+    pub dropped: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Schema {
+    pub id_type: Option<IdType>,
+    /// The ordinal of an attribute is its place here.
+    pub attributes: Vec<Attribute>,
+}
+
+impl Schema {
+    /// The ordinal of a living attribute.
+    #[must_use]
+    pub fn ordinal(&self, name: &str) -> Option<usize> {
+        self.attributes.iter().position(|attribute| !attribute.dropped && attribute.name == name)
+    }
+}

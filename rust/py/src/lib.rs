@@ -1,0 +1,16 @@
+//! The extension module `hevlayer._native`: conversions, release of the GIL and error mapping; no logic.
+
+mod cache;
+mod origin;
+mod splice;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    splice::register(module)?;
+    cache::register(module)?;
+    origin::register(module)?;
+    Ok(())
+}

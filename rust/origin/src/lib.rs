@@ -1,6 +1,12 @@
 //! The local origin: an engine with the semantics of the upstream, for development and tests.
 
+pub mod analyze;
+pub mod filter_bitmap;
 pub mod fts;
+pub mod knn;
+#[cfg(test)]
+mod query_testing;
+pub mod rank_topk;
 pub mod schema;
 pub mod table;
 pub mod value;

@@ -127,9 +127,9 @@ class OriginApp:
 
 
 async def _truncate(body: bytes, keep_fraction: float) -> AsyncIterator[bytes]:
-    # The announced length stays: leaving early is what makes the server break the connection.
+    # The announced length stays, so that the client can tell; what was kept is sent before the connection ends.
     yield body[: int(len(body) * keep_fraction)]
-    raise AbortConnection
+    raise AbortConnection(reset=False)
 
 
 def _has_bearer(request: Request) -> bool:

@@ -3,10 +3,13 @@
 pub mod analyze;
 pub mod filter_bitmap;
 pub mod fts;
+pub mod input;
 pub mod knn;
 #[cfg(test)]
 mod query_testing;
 pub mod rank_topk;
+pub mod reply;
 pub mod schema;
 pub mod table;
 pub mod value;
+pub mod view;

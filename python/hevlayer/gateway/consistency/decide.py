@@ -30,10 +30,9 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The poll says nothing. `reason` is a metric label; `refused` means that the key is not accepted."""
+    """The poll says nothing. `reason` is a metric label."""
 
     reason: str
-    refused: bool = False
 
 
 PollResult: TypeAlias = Seen | Gone | Failed
@@ -59,7 +58,7 @@ def judge_poll(
     if status == 404:
         return Gone()
     if status in (401, 403):
-        return Failed("refused", refused=True)
+        return Failed("refused")
     if status == 429:
         return Failed("throttled")
     if status != 200:

@@ -8,7 +8,6 @@ from typing import Protocol
 
 from hevlayer.clock import Clock
 from hevlayer.errors import LayerError
-from hevlayer.gateway.consistency.credentials import Credentials
 from hevlayer.gateway.consistency.decide import Failed, Gone, PollResult, Seen, judge_poll, plan_delay
 from hevlayer.gateway.consistency.registry import Entry, Registry
 from hevlayer.gateway.consistency.stamps import Stamper
@@ -23,6 +22,13 @@ log = logging.getLogger("hevlayer.consistency")
 MetadataReader = Callable[[str, bytes], Awaitable[tuple[int, bytes]]]
 """Reads `GET /v2/namespaces/{ns}/metadata` upstream under a bearer: (HTTP status, inflated body). Transport failures
 raise LayerError."""
+
+
+class Credentials(Protocol):
+    """Whose key a background request carries."""
+
+    def background_bearer(self, namespace: str) -> bytes | None:
+        """The bare token; None when the gateway holds none that the upstream has accepted for `namespace`."""
 
 
 class WatcherMetrics(Protocol):
@@ -122,12 +128,9 @@ class Watcher:
             return Failed(error.code)
         finally:
             floor_ms = window.close()
-        result = judge_poll(
+        return judge_poll(
             entry.view, status, body, poll_start_ms=poll_start_ms, floor_ms=floor_ms, margin_ms=self._margin_ms
         )
-        if isinstance(result, Failed) and result.refused:
-            self._credentials.note_refused(namespace, bearer)
-        return result
 
     def _settle(self, entry: Entry, result: PollResult) -> None:
         # A namespace forgotten during the poll may have been deleted or recreated: the answer is about the past.

@@ -59,7 +59,13 @@ def fetch_sources(cache: Path) -> Path:
     if not archive.exists():
         cache.mkdir(parents=True, exist_ok=True)
         _pip(
-            sys.executable, "download", f"turbopuffer=={VERSION}", "--no-deps", "--no-binary=turbopuffer", "-d", str(cache)
+            sys.executable,
+            "download",
+            f"turbopuffer=={VERSION}",
+            "--no-deps",
+            "--no-binary=turbopuffer",
+            "-d",
+            str(cache),
         )
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     if digest != SDIST_SHA256:
@@ -104,7 +110,17 @@ def run_suite(base_url: str, *, api_key: str, selection: tuple[str, ...] = (), w
         key: value for key, value in os.environ.items() if not key.startswith(("TURBOPUFFER_", "PYTEST_", "PYTHON"))
     }
     environment |= {"TURBOPUFFER_BASE_URL": base_url, "TURBOPUFFER_API_KEY": api_key}
-    command = [str(python), "-m", "pytest", "tests/custom", "-n", str(workers), "-q", f"--junitxml={report}", *selection]
+    command = [
+        str(python),
+        "-m",
+        "pytest",
+        "tests/custom",
+        "-n",
+        str(workers),
+        "-q",
+        f"--junitxml={report}",
+        *selection,
+    ]
     finished = subprocess.run(command, cwd=sources, env=environment, timeout=SUITE_TIMEOUT_SECONDS, check=False)
     if not report.exists():
         raise SystemExit(f"the vendor's suite did not run: pytest ended with status {finished.returncode}")
@@ -131,7 +147,9 @@ def _count(report: Path) -> Counts:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Runs the vendor's live tests against a base URL.")
-    parser.add_argument("--base-url", required=True, help="e.g. http://127.0.0.1:8081 or http://127.0.0.1:8081/{region}")
+    parser.add_argument(
+        "--base-url", required=True, help="e.g. http://127.0.0.1:8081 or http://127.0.0.1:8081/{region}"
+    )
     parser.add_argument("--api-key", default="tpuf_local", help="bearer token to send")
     parser.add_argument("--workers", type=int, default=2, help="processes that run tests")
     parser.add_argument("selection", nargs="*", help="more arguments for pytest, after --")

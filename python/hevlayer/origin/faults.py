@@ -27,14 +27,14 @@ class _Strict(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     pass
 
 
-class Latency(_Strict, tag_field="kind", tag="latency"):
+class Latency(_Strict, frozen=True, tag_field="kind", tag="latency"):
     """A fixed wait."""
 
     ms: _Milliseconds
     when: When = "before"
 
 
-class LogNormalLatency(_Strict, tag_field="kind", tag="latency_log_normal"):
+class LogNormalLatency(_Strict, frozen=True, tag_field="kind", tag="latency_log_normal"):
     """A wait of exp(N(mu, sigma)) milliseconds, at most `cap_ms`."""
 
     mu: Annotated[float, msgspec.Meta(ge=-20, le=20)]
@@ -43,7 +43,7 @@ class LogNormalLatency(_Strict, tag_field="kind", tag="latency_log_normal"):
     when: When = "before"
 
 
-class Status(_Strict, tag_field="kind", tag="status"):
+class Status(_Strict, frozen=True, tag_field="kind", tag="status"):
     """An error answer; with `when` = "after" the request was carried out all the same."""
 
     status: Annotated[int, msgspec.Meta(ge=400, le=599)]
@@ -52,19 +52,19 @@ class Status(_Strict, tag_field="kind", tag="status"):
     when: When = "before"
 
 
-class Reset(_Strict, tag_field="kind", tag="reset"):
+class Reset(_Strict, frozen=True, tag_field="kind", tag="reset"):
     """The connection is reset without an answer; with `when` = "after" the request was carried out."""
 
     when: When = "before"
 
 
-class SlowBody(_Strict, tag_field="kind", tag="slow_body"):
+class SlowBody(_Strict, frozen=True, tag_field="kind", tag="slow_body"):
     """The answer trickles."""
 
     bytes_per_second: Annotated[int, msgspec.Meta(ge=1, le=BYTES_PER_SECOND_MAX)]
 
 
-class TruncatedBody(_Strict, tag_field="kind", tag="truncated_body"):
+class TruncatedBody(_Strict, frozen=True, tag_field="kind", tag="truncated_body"):
     """The connection breaks after a share of the announced body."""
 
     keep_fraction: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.5
@@ -73,7 +73,7 @@ class TruncatedBody(_Strict, tag_field="kind", tag="truncated_body"):
 Effect = Latency | LogNormalLatency | Status | Reset | SlowBody | TruncatedBody
 
 
-class Match(_Strict):
+class Match(_Strict, frozen=True):
     """Empty means any. `namespace` is a shell pattern; requests without a namespace match only the empty one or `*`."""
 
     route: str | None = None
@@ -81,7 +81,7 @@ class Match(_Strict):
     method: str | None = None
 
 
-class Rule(_Strict):
+class Rule(_Strict, frozen=True):
     """`count` is how often the rule may still fire; None is without limit."""
 
     effect: Effect
@@ -90,7 +90,7 @@ class Rule(_Strict):
     count: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
-class FaultConfig(_Strict):
+class FaultConfig(_Strict, frozen=True):
     rules: Annotated[list[Rule], msgspec.Meta(max_length=RULES_MAX)] = []
     seed: int = 0
 

@@ -1,7 +1,11 @@
 //! The local origin: an engine with the semantics of the upstream, for development and tests.
 
 pub mod analyze;
+pub mod filter;
 pub mod filter_bitmap;
+pub mod filter_fuzzy;
+pub mod filter_parse;
+pub mod filter_scan;
 pub mod fts;
 pub mod input;
 pub mod knn;

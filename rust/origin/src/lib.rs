@@ -14,6 +14,7 @@ mod query_testing;
 pub mod rank_topk;
 pub mod reply;
 pub mod schema;
+pub mod schema_json;
 pub mod table;
 pub mod value;
 pub mod view;

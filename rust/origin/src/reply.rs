@@ -171,7 +171,7 @@ mod tests {
             message(r#"{"rows":[1,"#),
             (
                 400,
-                "Failed to parse the request body as JSON: rows[1]: EOF while parsing a value at line 1 column 11"
+                "Failed to parse the request body as JSON: rows: EOF while parsing a value at line 1 column 11"
                     .to_owned()
             )
         );

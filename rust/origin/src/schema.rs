@@ -1,9 +1,10 @@
 //! A namespace's schema: what each attribute is, and the two ways in which the API shows it.
 
 use crate::value::{AttrType, Element, IdType};
+use serde::{Deserialize, Serialize};
 
 /// Settings of full-text search on one attribute, defaults as in §3.1 of the contract.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FullText {
     pub tokenizer: String,
     /// None for `pre_tokenized_array`.
@@ -36,7 +37,7 @@ impl Default for FullText {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attribute {
     pub name: String,
     pub kind: AttrType,
@@ -71,7 +72,7 @@ impl Attribute {
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Schema {
     pub id_type: Option<IdType>,
     /// The ordinal of an attribute is its place here.

@@ -7,13 +7,14 @@ use crate::fts::{TextIndex, SLOT_GONE};
 use crate::schema::Schema;
 use crate::value::{AttrType, Id, Value};
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 pub const ALIVE: u64 = u64::MAX;
 /// In [`Slot::prev`]: there is no older version.
 pub const NO_SLOT: u32 = u32::MAX;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Metric {
     Cosine,
     EuclideanSquared,

@@ -1,6 +1,7 @@
 //! Ids, attribute types and attribute values as the engine stores them, and their JSON forms.
 
 use crate::input::Input;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use time::format_description::well_known::Iso8601;
 use time::{Date, OffsetDateTime, PrimitiveDateTime};
@@ -19,7 +20,7 @@ pub enum Id {
     Uuid(u128),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum IdType {
     Uint,
     Str,
@@ -119,7 +120,7 @@ impl fmt::Display for Id {
 }
 
 /// The scalar kinds of an attribute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Scalar {
     Str,
     Int,
@@ -180,7 +181,7 @@ impl Scalar {
 }
 
 /// How the components of a vector are kept and answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Element {
     F32,
     F16,
@@ -219,7 +220,7 @@ impl Element {
 }
 
 /// The type of an attribute, as its type string says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AttrType {
     Scalar(Scalar),
     Array(Scalar),

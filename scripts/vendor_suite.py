@@ -37,7 +37,7 @@ SUITE_TIMEOUT_SECONDS = 480
 
 @dataclass(frozen=True)
 class Counts:
-    """What the suite did. `live` are the tests that talk to the base URL, as far as the suite's fixtures tell."""
+    """What the suite did."""
 
     passed: int
     failed: int

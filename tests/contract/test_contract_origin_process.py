@@ -85,7 +85,7 @@ def test_faults_from_the_environment_and_no_control_by_default(tmp_path):
     finally:
         status = process.stop()
     assert status == 0
-    assert process.events[-1] == {"event": "origin stopped", "inflight": 0}
+    assert process.events[-1] == {"event": "origin stopped", "finished": True}
 
 
 def test_an_acknowledged_write_survives_a_kill(tmp_path):

@@ -1,6 +1,7 @@
 //! The local origin: an engine with the semantics of the upstream, for development and tests.
 
 pub mod analyze;
+pub mod apply;
 pub mod filter;
 pub mod filter_bitmap;
 pub mod filter_fuzzy;
@@ -15,6 +16,10 @@ pub mod rank_topk;
 pub mod reply;
 pub mod schema;
 pub mod schema_json;
+pub mod store_codec;
 pub mod table;
+#[cfg(test)]
+mod testing;
 pub mod value;
 pub mod view;
+pub mod wal;

@@ -36,7 +36,7 @@ const OPERATORS_WITH_PARAMS: [&str; 3] = ["Fuzzy", "ContainsAllTokens", "Contain
 #[derive(Clone, Debug, PartialEq)]
 pub struct FiltersInput<'a>(pub Input<'a>);
 
-impl<'de> Deserialize<'de> for FiltersInput<'de> {
+impl<'de: 'a, 'a> Deserialize<'de> for FiltersInput<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let input = Input::deserialize(deserializer)?;
         if has_filter_shape(&input, 0) {

@@ -33,6 +33,14 @@ pub enum VectorError {
 
 impl Input<'_> {
     #[must_use]
+    pub fn integer(number: i64) -> Input<'static> {
+        match u64::try_from(number) {
+            Ok(number) => Input::Uint(number),
+            Err(_) => Input::Int(number),
+        }
+    }
+
+    #[must_use]
     pub fn from_json(json: &serde_json::Value) -> Input<'_> {
         Input::deserialize(json).unwrap_or(Input::Null)
     }
@@ -53,7 +61,7 @@ impl Input<'_> {
 
     fn to_array(&self, scalar: Scalar) -> Option<Value> {
         let items: Option<Vec<Value>> = match self {
-            Self::Ints(numbers) => numbers.iter().map(|number| scalar.coerce(&integer(*number))).collect(),
+            Self::Ints(numbers) => numbers.iter().map(|number| scalar.coerce(&Input::integer(*number))).collect(),
             Self::Floats(numbers) => numbers.iter().map(|number| scalar.coerce(&Input::Float(*number))).collect(),
             Self::Array(items) => items.iter().map(|item| scalar.coerce(item)).collect(),
             _ => None,
@@ -137,13 +145,6 @@ fn shown_list(items: impl ExactSizeIterator<Item = String>) -> String {
     format!("[{}{dots}]", items.take(SHOWN_ITEMS_MAX).collect::<Vec<_>>().join(", "))
 }
 
-fn integer(number: i64) -> Input<'static> {
-    match u64::try_from(number) {
-        Ok(number) => Input::Uint(number),
-        Err(_) => Input::Int(number),
-    }
-}
-
 fn append_base64(text: &str, out: &mut Vec<f32>) -> Result<(), VectorError> {
     use base64::Engine as _;
     let bytes = base64::engine::general_purpose::STANDARD.decode(text).map_err(|_| VectorError::BadBase64)?;
@@ -154,7 +155,7 @@ fn append_base64(text: &str, out: &mut Vec<f32>) -> Result<(), VectorError> {
     Ok(())
 }
 
-impl<'de> Deserialize<'de> for Input<'de> {
+impl<'de: 'a, 'a> Deserialize<'de> for Input<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(InputVisitor)
     }
@@ -178,7 +179,7 @@ impl<'de> Visitor<'de> for InputVisitor {
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
-        Ok(integer(number))
+        Ok(Input::integer(number))
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
@@ -268,7 +269,7 @@ impl<'a> Gathered<'a> {
     fn into_items(self) -> Vec<Input<'a>> {
         match self {
             Self::Empty => Vec::new(),
-            Self::Ints(numbers) => numbers.into_iter().map(integer).collect(),
+            Self::Ints(numbers) => numbers.into_iter().map(Input::integer).collect(),
             Self::Floats(numbers) => numbers.into_iter().map(Input::Float).collect(),
             Self::Mixed(items) => items,
         }
@@ -287,7 +288,7 @@ impl<'a> Gathered<'a> {
 /// An object key, borrowed where it has no escapes.
 pub struct Key<'a>(pub Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Key<'de> {
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct KeyVisitor;
         impl<'de> Visitor<'de> for KeyVisitor {

@@ -120,7 +120,7 @@ impl TextIndex {
             lengths: Vec::new(),
             scratch: Vec::new(),
             analysis: self.analysis.clone(),
-            hasher: self.hasher.clone(),
+            hasher: self.hasher,
             ..*self
         };
         for (old, length) in self.lengths.iter().enumerate() {
@@ -191,7 +191,9 @@ impl TextIndex {
                 let count = f64::from(*count);
                 let length = f64::from(self.lengths[*slot as usize]) / mean_length;
                 let score = weight * count / (count + self.k1 * (1.0 - self.b + self.b * length));
-                scores[*slot as usize] += score as f32;
+                #[allow(clippy::cast_possible_truncation)] // Scores are answered as singles.
+                let score = score as f32;
+                scores[*slot as usize] += score;
             }
         }
         if let Some(prefix) = prefix {
@@ -438,10 +440,10 @@ impl Reader<'_> {
 
 fn put_varint(bytes: &mut Vec<u8>, mut value: u32) {
     while value >= 0x80 {
-        bytes.push((value & 0x7f) as u8 | 0x80);
+        bytes.push(value.to_le_bytes()[0] | 0x80);
         value >>= 7;
     }
-    bytes.push(value as u8);
+    bytes.push(value.to_le_bytes()[0]);
 }
 
 fn take_varint(bytes: &[u8], at: &mut usize) -> u32 {

@@ -260,3 +260,7 @@ fn kind_rank(value: &Value) -> u8 {
         Value::Sparse(_) => 9,
     }
 }
+
+#[cfg(test)]
+#[path = "filter_tests.rs"]
+mod tests;

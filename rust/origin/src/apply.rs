@@ -213,8 +213,15 @@ impl Lag {
     }
 
     #[must_use]
-    pub fn report(&self, now_ms: i64, lag_ms: i64) -> LagReport {
-        self.still_waiting(now_ms, lag_ms).fold(LagReport::default(), |sum, write| LagReport {
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// What of the writes up to `seq` is not indexed.
+    #[must_use]
+    pub fn report(&self, now_ms: i64, lag_ms: i64, seq: u64) -> LagReport {
+        let committed = self.still_waiting(now_ms, lag_ms).take_while(|write| write.seq <= seq);
+        committed.fold(LagReport::default(), |sum, write| LagReport {
             rows: sum.rows + write.rows,
             bytes: sum.bytes + write.bytes,
         })

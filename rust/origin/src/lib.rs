@@ -3,6 +3,11 @@
 pub mod aggregate;
 pub mod analyze;
 pub mod apply;
+pub mod engine;
+mod engine_maintain;
+mod engine_recover;
+mod engine_routes;
+mod engine_write;
 pub mod explain;
 pub mod filter;
 pub mod filter_bitmap;
@@ -15,7 +20,9 @@ pub mod input;
 pub mod knn;
 #[cfg(test)]
 mod query_testing;
+pub mod metadata;
 pub mod multi;
+pub mod namespaces;
 pub mod query;
 pub mod query_body;
 pub mod query_rows;
@@ -27,6 +34,7 @@ pub mod recall;
 pub mod reply;
 pub mod schema;
 pub mod schema_json;
+pub mod store;
 pub mod store_codec;
 pub mod table;
 #[cfg(test)]

@@ -33,7 +33,9 @@ impl Record {
         let mut out = Writer::default();
         match self {
             Self::Commits { namespace, incarnation, more, commits } => {
-                return encode_commits(namespace, *incarnation, *more, commits);
+                let mut writer = CommitsWriter::new(namespace, *incarnation, *more);
+                commits.iter().for_each(|commit| writer.push(commit));
+                return writer.finish();
             }
             Self::Delete { namespace, incarnation } => {
                 out.u8(DELETE);
@@ -73,19 +75,41 @@ impl Record {
     }
 }
 
-/// As [`Record::Commits`], from borrowed commits.
-#[must_use]
-pub fn encode_commits(namespace: &str, incarnation: u64, more: bool, commits: &[Commit]) -> Vec<u8> {
-    let mut out = Writer::default();
-    out.u8(COMMITS);
-    out.text(namespace);
-    out.u64(incarnation);
-    out.u8(u8::from(more));
-    out.length(commits.len());
-    for commit in commits {
-        out.commit(commit);
+/// A [`Record::Commits`] in the making, from borrowed commits.
+pub struct CommitsWriter {
+    out: Writer,
+    count_at: usize,
+    count: u32,
+}
+
+impl CommitsWriter {
+    #[must_use]
+    pub fn new(namespace: &str, incarnation: u64, more: bool) -> Self {
+        let mut out = Writer::default();
+        out.u8(COMMITS);
+        out.text(namespace);
+        out.u64(incarnation);
+        out.u8(u8::from(more));
+        let count_at = out.bytes.len();
+        out.u32(0);
+        Self { out, count_at, count: 0 }
     }
-    out.bytes
+
+    pub fn push(&mut self, commit: &Commit) {
+        self.out.commit(commit);
+        self.count += 1;
+        self.out.bytes[self.count_at..self.count_at + 4].copy_from_slice(&self.count.to_le_bytes());
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    #[must_use]
+    pub fn finish(self) -> Vec<u8> {
+        self.out.bytes
+    }
 }
 
 #[derive(Default)]

@@ -7,6 +7,8 @@ pub mod engine;
 mod engine_maintain;
 mod engine_recover;
 mod engine_routes;
+#[cfg(test)]
+mod engine_tests;
 mod engine_write;
 pub mod explain;
 pub mod filter;

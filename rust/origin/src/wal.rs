@@ -185,9 +185,9 @@ impl Log {
             }
             Some((segment, _)) => {
                 std::fs::remove_file(segment_path(dir, segment))?;
-                (segment, create_segment(dir, segment)?, old_bytes)
+                (segment, create_segment(dir, segment)?, old_bytes + HEADER_BYTES as u64)
             }
-            None => (next, create_segment(dir, next)?, old_bytes),
+            None => (next, create_segment(dir, next)?, old_bytes + HEADER_BYTES as u64),
         };
         Ok(Self {
             dir: dir.to_owned(),

@@ -33,6 +33,41 @@ pub(crate) fn string_bits(window: &[u8; 32]) -> (u32, u32) {
     )
 }
 
+/// Bytes of a block of numbers.
+pub(crate) const BLOCK: usize = 64;
+
+/// The bytes that lists of plain numbers are made of, one bit a byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NumberBits {
+    pub digit: u64,
+    pub zero: u64,
+    pub minus: u64,
+    pub point: u64,
+    pub comma: u64,
+    pub space: u64,
+}
+
+#[inline(always)]
+pub(crate) fn number_bits(block: &[u8; BLOCK]) -> NumberBits {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut bits = NumberBits::default();
+        let (quarters, _) = block.as_chunks::<16>();
+        for (index, quarter) in quarters.iter().enumerate() {
+            let shift = 16 * index;
+            bits.digit |= u64::from(sse2::digits(quarter)) << shift;
+            bits.zero |= u64::from(sse2::equal(quarter, b'0')) << shift;
+            bits.minus |= u64::from(sse2::equal(quarter, b'-')) << shift;
+            bits.point |= u64::from(sse2::equal(quarter, b'.')) << shift;
+            bits.comma |= u64::from(sse2::equal(quarter, b',')) << shift;
+            bits.space |= u64::from(sse2::equal(quarter, b' ')) << shift;
+        }
+        bits
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    plain::number_bits(block)
+}
+
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn split(window: &[u8; 32]) -> (&[u8; 16], &[u8; 16]) {
@@ -74,6 +109,13 @@ mod sse2 {
     }
 
     #[inline(always)]
+    pub fn equal(bytes: &[u8; 16], byte: u8) -> u16 {
+        let lanes = load(bytes);
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe { mask(_mm_cmpeq_epi8(lanes, _mm_set1_epi8(byte.cast_signed()))) }
+    }
+
+    #[inline(always)]
     pub fn string(bytes: &[u8; 16]) -> (u16, u16) {
         let lanes = load(bytes);
         // SAFETY: SSE2 is part of x86-64.
@@ -94,6 +136,26 @@ mod plain {
             .enumerate()
             .fold(0, |bits, (at, &byte)| bits | (u32::from(class(byte)) << at))
     }
+
+    pub fn number_bits(block: &[u8; super::BLOCK]) -> super::NumberBits {
+        let mut bits = super::NumberBits::default();
+        for (at, byte) in block.iter().enumerate() {
+            let bit = 1_u64 << at;
+            match byte {
+                b'0' => {
+                    bits.digit |= bit;
+                    bits.zero |= bit;
+                }
+                b'1'..=b'9' => bits.digit |= bit,
+                b'-' => bits.minus |= bit,
+                b'.' => bits.point |= bit,
+                b',' => bits.comma |= bit,
+                b' ' => bits.space |= bit,
+                _ => {}
+            }
+        }
+        bits
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +172,11 @@ mod tests {
                 let stops = plain::bits(&window, |byte| byte == b'"' || byte == b'\\' || byte < 0x20);
                 let wide = plain::bits(&window, |byte| byte >= 0x80);
                 assert_eq!(string_bits(&window), (stops, wide));
+            }
+            for lane in 0..BLOCK {
+                let mut block = [b'a'; BLOCK];
+                block[lane] = byte;
+                assert_eq!(number_bits(&block), plain::number_bits(&block));
             }
         }
     }

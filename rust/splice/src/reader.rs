@@ -3,6 +3,9 @@
 use crate::error::{Fault, Parsed};
 use crate::lanes;
 
+/// Numbers of a list that are read one by one before whole blocks are tried.
+const RUN_BEFORE_BLOCKS: u32 = 4;
+
 /// Arrays and objects that may be open at once.
 pub const DEPTH_MAX: u32 = 128;
 
@@ -287,9 +290,11 @@ impl<'a> Reader<'a> {
     /// any other element, and reads the closing bracket.
     #[inline]
     fn number_run(&mut self) -> Parsed<()> {
+        // A short list costs less one by one.
+        let mut until_blocks = RUN_BEFORE_BLOCKS;
         loop {
             let start = self.at;
-            if !matches!(self.peek(), Some(b'-' | b'0'..=b'9')) {
+            if !self.at_number() {
                 return Ok(());
             }
             self.number()?;
@@ -301,11 +306,76 @@ impl<'a> Reader<'a> {
             if self.peek() == Some(b' ') {
                 self.at += 1;
             }
-            if !matches!(self.peek(), Some(b'-' | b'0'..=b'9')) {
+            if !self.at_number() {
                 // Not a plain run: let the general loop see this number again, and what follows it.
                 self.at = start;
                 return Ok(());
             }
+            until_blocks -= 1;
+            if until_blocks == 0 {
+                self.number_blocks();
+                until_blocks = RUN_BEFORE_BLOCKS;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn at_number(&self) -> bool {
+        self.peek().is_some_and(|byte| byte.wrapping_sub(b'0') < 10 || byte == b'-')
+    }
+
+    /// From the start of a number, steps over as many as can be told to be plain and followed by a comma, a block at
+    /// a time; stops at the start of one that needs a closer look, which may be the first. A fault is never told
+    /// here: the closer look finds it.
+    fn number_blocks(&mut self) {
+        // What the byte before the block was. A number may start here as if after a comma.
+        let (mut after_digit, mut after_minus, mut after_point, mut after_space) = (0, 0, 0, 0);
+        let mut after_comma = 1_u64;
+        let mut in_whole = 0_u64;
+        let mut after_lone_zero = 0_u64;
+        let mut block_at = self.at;
+        while let Some(block) = self.bytes.get(block_at..).and_then(|rest| rest.first_chunk::<{ lanes::BLOCK }>()) {
+            let bits = lanes::number_bits(block);
+            let known = bits.digit | bits.minus | bits.point | bits.comma | bits.space;
+            // The bytes before the first one of another kind.
+            let valid = if known == u64::MAX { u64::MAX } else { (1 << (!known).trailing_zeros()) - 1 };
+            let past_digit = (bits.digit << 1) | after_digit;
+            let past_minus = (bits.minus << 1) | after_minus;
+            let past_point = (bits.point << 1) | after_point;
+            let past_comma = (bits.comma << 1) | after_comma;
+            let past_space = (bits.space << 1) | after_space;
+            // The first digit of each number. Adding it to the digits carries to the byte behind the whole part, the
+            // only place for a point.
+            let first = bits.digit & (past_comma | past_space | past_minus);
+            let (sum, carry_a) = bits.digit.overflowing_add(first);
+            let (sum, carry_b) = sum.overflowing_add(in_whole);
+            let behind_whole = sum & !bits.digit;
+            let lone_zero = first & bits.zero;
+            let past_lone_zero = (lone_zero << 1) | after_lone_zero;
+            let wrong = (bits.comma & !past_digit)
+                | (bits.space & !past_comma)
+                | (bits.minus & !(past_comma | past_space))
+                | (bits.point & !behind_whole)
+                | (bits.digit & past_lone_zero)
+                | (bits.digit & !(past_digit | past_minus | past_point | past_comma | past_space));
+            if wrong & valid != 0 {
+                return;
+            }
+            let starts = (bits.minus | (bits.digit & (past_comma | past_space))) & valid;
+            if starts != 0 {
+                self.at = block_at + 63 - starts.leading_zeros() as usize;
+            }
+            if valid != u64::MAX {
+                return;
+            }
+            after_digit = bits.digit >> 63;
+            after_minus = bits.minus >> 63;
+            after_point = bits.point >> 63;
+            after_comma = bits.comma >> 63;
+            after_space = bits.space >> 63;
+            after_lone_zero = lone_zero >> 63;
+            in_whole = u64::from(carry_a | carry_b);
+            block_at += lanes::BLOCK;
         }
     }
 

@@ -23,33 +23,45 @@ pub(super) enum Field {
 pub(super) const FIELDS: usize = 15;
 
 impl Field {
-    const ALL: [(&'static str, Self); FIELDS] = [
-        ("rank_by", Self::RankBy),
-        ("filters", Self::Filters),
-        ("include_attributes", Self::IncludeAttributes),
-        ("exclude_attributes", Self::ExcludeAttributes),
-        ("aggregate_by", Self::AggregateBy),
-        ("rerank_by", Self::RerankBy),
-        ("consistency", Self::Consistency),
-        ("queries", Self::Queries),
-        ("vector", Self::Vector),
-        ("nearest_to_id", Self::NearestToId),
-        ("top_k", Self::TopK),
-        ("limit", Self::Limit),
-        ("as_of", Self::AsOf),
-        ("between", Self::Between),
-        ("cursor", Self::Cursor),
-    ];
-
     pub fn named(name: &[u8]) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(known, _)| known.as_bytes() == name)
-            .map(|&(_, field)| field)
+        Some(match name {
+            b"rank_by" => Self::RankBy,
+            b"filters" => Self::Filters,
+            b"include_attributes" => Self::IncludeAttributes,
+            b"exclude_attributes" => Self::ExcludeAttributes,
+            b"aggregate_by" => Self::AggregateBy,
+            b"rerank_by" => Self::RerankBy,
+            b"consistency" => Self::Consistency,
+            b"queries" => Self::Queries,
+            b"vector" => Self::Vector,
+            b"nearest_to_id" => Self::NearestToId,
+            b"top_k" => Self::TopK,
+            b"limit" => Self::Limit,
+            b"as_of" => Self::AsOf,
+            b"between" => Self::Between,
+            b"cursor" => Self::Cursor,
+            _ => return None,
+        })
     }
 
     pub fn name(self) -> &'static str {
-        Self::ALL[self as usize].0
+        match self {
+            Self::RankBy => "rank_by",
+            Self::Filters => "filters",
+            Self::IncludeAttributes => "include_attributes",
+            Self::ExcludeAttributes => "exclude_attributes",
+            Self::AggregateBy => "aggregate_by",
+            Self::RerankBy => "rerank_by",
+            Self::Consistency => "consistency",
+            Self::Queries => "queries",
+            Self::Vector => "vector",
+            Self::NearestToId => "nearest_to_id",
+            Self::TopK => "top_k",
+            Self::Limit => "limit",
+            Self::AsOf => "as_of",
+            Self::Between => "between",
+            Self::Cursor => "cursor",
+        }
     }
 }
 

@@ -22,34 +22,66 @@ pub(super) enum Field {
 }
 
 impl Field {
-    pub const ALL: [(&'static str, Self); 16] = [
-        ("upsert_rows", Self::UpsertRows),
-        ("upsert_columns", Self::UpsertColumns),
-        ("patch_rows", Self::PatchRows),
-        ("patch_columns", Self::PatchColumns),
-        ("deletes", Self::Deletes),
-        ("delete_by_filter", Self::DeleteByFilter),
-        ("patch_by_filter", Self::PatchByFilter),
-        ("upsert_condition", Self::UpsertCondition),
-        ("patch_condition", Self::PatchCondition),
-        ("delete_condition", Self::DeleteCondition),
-        ("schema", Self::Schema),
-        ("copy_from_namespace", Self::CopyFrom),
-        ("branch_from_namespace", Self::BranchFrom),
-        ("distance_metric", Self::DistanceMetric),
-        ("upserts", Self::Upserts),
-        ("patches", Self::Patches),
+    pub const ALL: [Self; 16] = [
+        Self::UpsertRows,
+        Self::UpsertColumns,
+        Self::PatchRows,
+        Self::PatchColumns,
+        Self::Deletes,
+        Self::DeleteByFilter,
+        Self::PatchByFilter,
+        Self::UpsertCondition,
+        Self::PatchCondition,
+        Self::DeleteCondition,
+        Self::Schema,
+        Self::CopyFrom,
+        Self::BranchFrom,
+        Self::DistanceMetric,
+        Self::Upserts,
+        Self::Patches,
     ];
 
     pub fn named(name: &[u8]) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(known, _)| known.as_bytes() == name)
-            .map(|&(_, field)| field)
+        Some(match name {
+            b"upsert_rows" => Self::UpsertRows,
+            b"upsert_columns" => Self::UpsertColumns,
+            b"patch_rows" => Self::PatchRows,
+            b"patch_columns" => Self::PatchColumns,
+            b"deletes" => Self::Deletes,
+            b"delete_by_filter" => Self::DeleteByFilter,
+            b"patch_by_filter" => Self::PatchByFilter,
+            b"upsert_condition" => Self::UpsertCondition,
+            b"patch_condition" => Self::PatchCondition,
+            b"delete_condition" => Self::DeleteCondition,
+            b"schema" => Self::Schema,
+            b"copy_from_namespace" => Self::CopyFrom,
+            b"branch_from_namespace" => Self::BranchFrom,
+            b"distance_metric" => Self::DistanceMetric,
+            b"upserts" => Self::Upserts,
+            b"patches" => Self::Patches,
+            _ => return None,
+        })
     }
 
     pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|&&(_, field)| field == self).map_or("", |&(name, _)| name)
+        match self {
+            Self::UpsertRows => "upsert_rows",
+            Self::UpsertColumns => "upsert_columns",
+            Self::PatchRows => "patch_rows",
+            Self::PatchColumns => "patch_columns",
+            Self::Deletes => "deletes",
+            Self::DeleteByFilter => "delete_by_filter",
+            Self::PatchByFilter => "patch_by_filter",
+            Self::UpsertCondition => "upsert_condition",
+            Self::PatchCondition => "patch_condition",
+            Self::DeleteCondition => "delete_condition",
+            Self::Schema => "schema",
+            Self::CopyFrom => "copy_from_namespace",
+            Self::BranchFrom => "branch_from_namespace",
+            Self::DistanceMetric => "distance_metric",
+            Self::Upserts => "upserts",
+            Self::Patches => "patches",
+        }
     }
 
     pub fn bit(self) -> u32 {
@@ -83,5 +115,17 @@ impl Field {
 
     pub fn changes_rows(self) -> bool {
         self.is_native() || self.is_layer() || self == Self::Deletes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back() {
+        for field in Field::ALL {
+            assert_eq!(Field::named(field.name().as_bytes()), Some(field));
+        }
     }
 }

@@ -196,7 +196,7 @@ impl<'a> Walk<'a> {
     }
 
     fn first_present(&self, wanted: impl Fn(Field) -> bool) -> Option<Field> {
-        Field::ALL.iter().map(|&(_, field)| field).find(|&field| self.has(field) && wanted(field))
+        Field::ALL.into_iter().find(|&field| self.has(field) && wanted(field))
     }
 
     fn refuse_mixed(&mut self) {

@@ -1,5 +1,6 @@
 """Namespaces: metadata, the listing, delete and the warm hint."""
 
+from hevlayer.gateway.namespaces.assembly import NamespaceRoutes
 from hevlayer.gateway.namespaces.cleanup import Cleanup, CleanupStep, Deletion, own_steps
 from hevlayer.gateway.namespaces.delete import DeleteRoutes
 from hevlayer.gateway.namespaces.exchange import Exchanged, Exchanges, RelayedExchanges
@@ -16,6 +17,7 @@ __all__ = [
     "Exchanges",
     "ListingRoutes",
     "MetadataRoutes",
+    "NamespaceRoutes",
     "RelayedExchanges",
     "WarmRoutes",
     "own_steps",

@@ -1,5 +1,6 @@
 """Health, readiness, metrics and the metric catalog."""
 
+from hevlayer.gateway.observe.assembly import observe_handlers
 from hevlayer.gateway.observe.cache_state import CacheConnection, CacheState, CacheStates, NothingCached
 from hevlayer.gateway.observe.exposition import MetricRoutes
 from hevlayer.gateway.observe.health import HealthRoutes, ReadyRoutes, scheduled_work_note
@@ -18,5 +19,6 @@ __all__ = [
     "attach_consistency",
     "attach_process",
     "attach_server",
+    "observe_handlers",
     "scheduled_work_note",
 ]

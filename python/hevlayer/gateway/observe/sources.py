@@ -57,6 +57,6 @@ def _resident_bytes() -> Iterator[tuple[tuple[str, ...], float]]:
 def _open_descriptors() -> Iterator[tuple[tuple[str, ...], float]]:
     try:
         # The listing itself holds one.
-        yield (), len(os.listdir(_DESCRIPTORS)) - 1
+        yield (), sum(1 for _ in _DESCRIPTORS.iterdir()) - 1
     except OSError:
         return

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from hevlayer.gateway.auth import Authenticator
 from hevlayer.gateway.observe.cache_state import CacheStates
 from hevlayer.gateway.observe.exposition import MetricRoutes
-from hevlayer.gateway.observe.health import HealthRoutes, Reason, ReadyRoutes
+from hevlayer.gateway.observe.health import HealthRoutes, ReadyRoutes, Reason
 from hevlayer.gateway.observe.promql import PromqlRoutes
 from hevlayer.gateway.router import RouteHandler
 from hevlayer.metrics import Metrics

@@ -17,7 +17,7 @@ from hevlayer.gateway.consistency import FloorKeeper, Registry, Stamper, Watcher
 from hevlayer.gateway.drain import Drain, Phase
 from hevlayer.gateway.logs import configure_logging
 from hevlayer.gateway.middleware import Pipeline
-from hevlayer.gateway.query.execute import QueryRoutes, QuerySettings
+from hevlayer.gateway.query.execute import QueryRoutes
 from hevlayer.gateway.query.nearest import StoredVectors
 from hevlayer.gateway.query.plan import Mode
 from hevlayer.gateway.relay import Relay, RelayRoutes
@@ -49,13 +49,13 @@ class Gateway:
     ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
-        self.rng = rng or random.SystemRandom()
+        self.rng = rng or random.Random()  # noqa: S311 -- trace ids, not secrets
         self.metrics = Metrics(namespaces_max=config.metrics_namespaces_max)
         self.drain_state = Drain()
         self.supervisor = Supervisor(self.clock)
         self.access_log = access_log or AccessLog(_ACCESS_LOG_DESCRIPTORS[config.access_log])
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self.state_dir = config.state_dir or self._make_temporary()
+        self.data_dir = config.data_dir or self._make_temporary()
         self._server: HttpServer | None = None
 
         quick = Deadlines(config.first_byte_timeout_seconds, config.total_timeout_seconds)
@@ -82,7 +82,7 @@ class Gateway:
             namespaces_max=config.namespaces_max,
             idle_seconds=config.namespace_idle_seconds,
         )
-        self.floor = FloorKeeper(self.clock, self.stamper, self.state_dir)
+        self.floor = FloorKeeper(self.clock, self.stamper, self.data_dir)
         self.watcher = Watcher(
             self.clock,
             self.registry,
@@ -106,7 +106,8 @@ class Gateway:
             StoredVectors(self.relay),
             self.metrics,
             self.clock,
-            QuerySettings(Mode(config.consistency), config.watermark_age_ms_max),
+            mode=Mode(config.consistency),
+            watermark_age_ms_max=config.watermark_age_ms_max,
         )
         writes = WriteRoutes(
             self.relay,
@@ -185,7 +186,7 @@ class Gateway:
             await self.clock.sleep(config.drain_delay_seconds)
         self.drain_state.phase = Phase.REFUSING
         if self._server is not None:
-            finished = await self._server.drain(config.drain_timeout_seconds)
+            finished = await self._server.drain(config.drain_seconds)
             if not finished:
                 log.warning("requests were still running at the end of the drain")
             await self._server.close()

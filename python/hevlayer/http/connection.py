@@ -16,12 +16,11 @@ from hevlayer.errors import BadRequestError, RequestTimeoutError
 from hevlayer.http.errors import AbortConnection
 from hevlayer.http.framing import (
     BODILESS_STATUSES,
-    FRAMING_HEADERS,
     error_body,
     header_block,
+    header_names,
     status_line,
     total_length,
-    without,
 )
 from hevlayer.http.messages import Handler, Headers, Request, Response
 from hevlayer.http.request_body import EMPTY_BODY, ArrivingBody, WholeBody
@@ -467,20 +466,13 @@ class ServerConnection(asyncio.Protocol):
 
     def _head(self, response: Response, flags: int, keep: bool, framing: bytes) -> bytes:
         headers = response.headers
-        dated = False
-        for name, _ in headers:
-            if name in FRAMING_HEADERS:
-                headers = without(headers, FRAMING_HEADERS)
-                dated = any(name == b"date" for name, _ in headers)
-                break
-            if name == b"date":
-                dated = True
+        names = header_names(headers)
         if not keep:
             framing += b"connection: close\r\n"
         elif flags & HTTP_1_0:
             framing += b"connection: keep-alive\r\n"
-        date = b"" if dated else self._server.date_line
-        return b"".join((status_line(response.status), header_block(headers), date, framing, b"\r\n"))
+        date = b"" if b"date" in names else self._server.date_line
+        return b"".join((status_line(response.status), header_block(headers, names), date, framing, b"\r\n"))
 
     def _write_whole(self, request: Request, response: Response, body: bytes, flags: int) -> bool:
         """Writes an answer whose body is in memory; returns whether the connection is kept."""

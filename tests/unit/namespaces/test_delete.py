@@ -7,6 +7,7 @@ import pytest
 from namespace_house import CREATED, context
 
 from hevlayer.errors import GatewayTimeoutError, ServiceUnavailableError, UpstreamError
+from hevlayer.gateway.auth import ANONYMOUS
 from hevlayer.gateway.consistency import NamespaceView, Outcome
 from hevlayer.gateway.namespaces import CleanupStep, Deletion, Exchanged
 from hevlayer.gateway.namespaces.delete import Finish, NeverWas, Refused, Unclear, plan_answer, plan_resume
@@ -256,6 +257,18 @@ async def test_a_delete_that_cannot_be_remembered_is_not_begun(house, tmp_path):
     with pytest.raises(ObjectStoreError):
         await delete(house)
     assert house.upstream.calls == []
+
+
+async def test_a_caller_without_a_key_costs_no_ledger(house):
+    house.upstream.next_answers = [Exchanged(401, [], b"{}")]
+
+    async def broken(key, body):
+        raise AssertionError("nothing may be written")
+
+    house.store.put_if_absent = broken
+    asked = context("DELETE", "/v2/namespaces/films", namespace="films")
+    asked.credential = ANONYMOUS
+    assert (await house.routes.handlers["delete_namespace"](asked)).status == 401
 
 
 async def test_two_deletes_at_once_both_end_well(house, step):

@@ -120,6 +120,9 @@ class DeleteRoutes:
 
     async def delete_namespace(self, context: RouteContext) -> Response:
         """Refuses, with nothing done, when the ledger cannot be written: a half-done delete must be remembered."""
+        if context.credential.authorization is None:
+            # The upstream will refuse it; a caller without a key costs us no durable write.
+            return (await self._exchanges.call(context)).relayed()
         namespace = context.namespace
         key = object_key(LEDGER, namespace)
         deletion = Deletion(namespace, self._clock.now_ms(), self._registry.view(namespace).created_at)

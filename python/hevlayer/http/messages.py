@@ -40,9 +40,23 @@ class Body(Protocol):
         """The body as it arrives, with back-pressure on the socket. Raises as `read`."""
 
 
+class Link(Protocol):
+    """The client's side of a request in flight."""
+
+    @property
+    def disconnected(self) -> bool:
+        """The client closed its side of the connection."""
+
+    def cancel_on_disconnect(self, allowed: bool) -> None:
+        """Lets the handler's task be cancelled when the client goes away, or forbids it again."""
+
+
 @dataclass(slots=True)
 class Request:
-    """One HTTP request. `target` is the request target exactly as sent; `path` its part before `?`, still encoded."""
+    """One HTTP request. `target` is the request target exactly as sent; `path` its part before `?`, still encoded.
+
+    `index` maps a header's name to its first value; the server fills it in, so that `header` need not search.
+    """
 
     method: str
     target: bytes
@@ -51,9 +65,25 @@ class Request:
     headers: Headers
     body: Body
     peer: str
+    index: dict[bytes, bytes] | None = field(default=None, repr=False, compare=False)
+    link: Link | None = field(default=None, repr=False, compare=False)
 
     def header(self, name: bytes) -> bytes | None:
-        return find_header(self.headers, name)
+        """The first value of `name` (lower-case), or None."""
+        if self.index is None:
+            return find_header(self.headers, name)
+        return self.index.get(name)
+
+    @property
+    def disconnected(self) -> bool:
+        """The client is gone; an answer would reach nobody."""
+        return self.link is not None and self.link.disconnected
+
+    def cancel_on_disconnect(self, allowed: bool = True) -> None:
+        """From now on the handler may be cancelled when the client goes away (at once, if it has). Off at the start of
+        every request: work that must reach the upstream has to finish whether or not anyone waits for it."""
+        if self.link is not None:
+            self.link.cancel_on_disconnect(allowed)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,306 @@
+"""The gateway's configuration: one class whose fields are the settings. The command line, the environment and the
+documentation are all read from it."""
+
+# `setting` returns a dataclass field, which the rule cannot know.
+# ruff: noqa: RUF009
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hevlayer.errors import ConfigurationError
+from hevlayer.gateway.settings import (
+    choice,
+    http_url,
+    path,
+    read_environment,
+    seconds,
+    setting,
+    settings_of,
+    text,
+    token,
+    whole,
+)
+
+MIB = 1 << 20
+GIB = 1 << 30
+DEFAULT_UPSTREAM_URL = "https://aws-us-east-1.turbopuffer.com"
+REGION_PLACEHOLDER = "{region}"
+_REGION = re.compile(r"[A-Za-z0-9-]{1,63}")
+
+_LISTEN, _UPSTREAM, _LIMITS, _DEADLINES = "Listening and keys", "Upstream", "Limits", "Deadlines"
+_CONSISTENCY, _NAMESPACES, _OBSERVE, _CACHE = "Stable reads", "Namespaces", "Metrics and health", "Document cache"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """Everything that can be set on a gateway. Build it with `read` or by keyword; `check` holds the joint rules."""
+
+    # --- listening and keys ---
+    host: str = setting("127.0.0.1", "LAYER_GATEWAY_HOST", text, "address to listen on", section=_LISTEN)
+    port: int = setting(
+        8080, "LAYER_GATEWAY_PORT", whole(0, 65535), "TCP port to listen on; 0 takes a free one", section=_LISTEN
+    )
+    gateway_api_key: str = setting(
+        "",
+        "LAYER_GATEWAY_API_KEY",
+        token,
+        "key that clients must show; without it their own bearer is passed through",
+        section=_LISTEN,
+        secret=True,
+    )
+    metrics_token: str = setting(
+        "",
+        "LAYER_METRICS_TOKEN",
+        token,
+        "bearer that /metrics, the catalog and the namespace list in /health then require",
+        section=_LISTEN,
+        secret=True,
+    )
+    state_dir: Path | None = setting(
+        None, "LAYER_STATE_DIR", path, "directory for small durable state; unset: a temporary one", section=_LISTEN
+    )
+    workers: int = setting(1, "LAYER_GATEWAY_WORKERS", whole(1, 64), "processes behind one port", section=_LISTEN)
+
+    # --- upstream ---
+    upstream_url: str = setting(
+        DEFAULT_UPSTREAM_URL,
+        "LAYER_UPSTREAM_URL",
+        http_url,
+        "base URL of the Turbopuffer API; may have a path and the placeholder {region}",
+        section=_UPSTREAM,
+    )
+    upstream_region: str = setting(
+        "", "LAYER_UPSTREAM_REGION", text, "region put in the place of {region}", section=_UPSTREAM
+    )
+    turbopuffer_api_key: str = setting(
+        "",
+        "TURBOPUFFER_API_KEY",
+        token,
+        "key for the upstream: of every call with a gateway key, else of background work",
+        section=_UPSTREAM,
+        secret=True,
+    )
+    upstream_ca_file: Path | None = setting(
+        None, "LAYER_UPSTREAM_CA_FILE", path, "PEM file of the authorities that sign the upstream", section=_UPSTREAM
+    )
+    upstream_connections_max: int = setting(
+        512, "LAYER_UPSTREAM_CONNECTIONS_MAX", whole(1, 65536), "connections to the upstream at once", section=_UPSTREAM
+    )
+
+    # --- limits ---
+    connections_max: int = setting(
+        10_000, "LAYER_CONNECTIONS_MAX", whole(1, 1_000_000), "client connections at once", section=_LIMITS
+    )
+    body_memory_bytes_max: int = setting(
+        16 * MIB,
+        "LAYER_BODY_MEMORY_BYTES_MAX",
+        whole(1024, 256 * MIB),
+        "largest request body kept in memory, in bytes; larger ones are spooled to disk",
+        section=_LIMITS,
+    )
+    body_bytes_max: int = setting(
+        512 * MIB,
+        "LAYER_BODY_BYTES_MAX",
+        whole(1024, 4 * GIB),
+        "largest request body in bytes, also after inflating",
+        section=_LIMITS,
+    )
+    spool_dir: Path | None = setting(
+        None,
+        "LAYER_SPOOL_DIR",
+        path,
+        "directory for large bodies; unset: under the system's temporary one",
+        section=_LIMITS,
+    )
+    spool_bytes_max: int = setting(
+        4 * GIB, "LAYER_SPOOL_MAX_BYTES", whole(0, 1 << 44), "bytes that all spooled bodies may take", section=_LIMITS
+    )
+
+    # --- deadlines ---
+    connect_timeout_seconds: float = setting(
+        5.0, "LAYER_CONNECT_TIMEOUT_SECONDS", seconds(0.01, 600), "for a connection to the upstream", section=_DEADLINES
+    )
+    first_byte_timeout_seconds: float = setting(
+        60.0,
+        "LAYER_FIRST_BYTE_TIMEOUT_SECONDS",
+        seconds(0.01, 3600),
+        "until the upstream starts to answer a query or a small request",
+        section=_DEADLINES,
+    )
+    total_timeout_seconds: float = setting(
+        120.0,
+        "LAYER_TOTAL_TIMEOUT_SECONDS",
+        seconds(0.01, 7200),
+        "for a query or a small request as a whole",
+        section=_DEADLINES,
+    )
+    write_timeout_seconds: float = setting(
+        600.0,
+        "LAYER_WRITE_TIMEOUT_SECONDS",
+        seconds(0.01, 7200),
+        "for a write, both until the upstream starts to answer and as a whole",
+        section=_DEADLINES,
+    )
+    slow_timeout_seconds: float = setting(
+        3600.0,
+        "LAYER_SLOW_TIMEOUT_SECONDS",
+        seconds(0.01, 86_400),
+        "for copies, branches, recall and exports",
+        section=_DEADLINES,
+    )
+    drain_delay_seconds: float = setting(
+        0.0,
+        "LAYER_DRAIN_DELAY_SECONDS",
+        seconds(0, 600),
+        "between /ready turning 503 and the end of accepting, for load balancers to notice",
+        section=_DEADLINES,
+    )
+    drain_timeout_seconds: float = setting(
+        30.0,
+        "LAYER_DRAIN_TIMEOUT_SECONDS",
+        seconds(0, 7200),
+        "for requests in flight to finish after SIGTERM",
+        section=_DEADLINES,
+    )
+
+    # --- stable reads ---
+    consistency: str = setting(
+        "strong",
+        "LAYER_CONSISTENCY",
+        choice("strong", "eventual", "upstream"),
+        "default mode of queries: strong, eventual or upstream",
+        section=_CONSISTENCY,
+    )
+    consistency_poll_interval_ms: int = setting(
+        1000,
+        "CONSISTENCY_POLL_INTERVAL_MS",
+        whole(10, 600_000),
+        "between polls of a namespace that is updating or in use, in milliseconds",
+        section=_CONSISTENCY,
+    )
+    consistency_safety_margin_ms: int = setting(
+        500,
+        "CONSISTENCY_SAFETY_MARGIN_MS",
+        whole(0, 600_000),
+        "between a poll and its watermark, for writes that other gateways have in flight, in milliseconds",
+        section=_CONSISTENCY,
+    )
+    consistency_poll_timeout_seconds: float = setting(
+        5.0, "LAYER_CONSISTENCY_POLL_TIMEOUT_SECONDS", seconds(0.01, 600), "for one poll", section=_CONSISTENCY
+    )
+    consistency_polls_concurrent_max: int = setting(
+        64, "LAYER_CONSISTENCY_POLLS_MAX", whole(1, 4096), "polls at once", section=_CONSISTENCY
+    )
+    watermark_age_ms_max: int = setting(
+        300_000,
+        "LAYER_WATERMARK_AGE_MAX_MS",
+        whole(1000, 86_400_000),
+        "age at which a watermark that stands still is no longer applied, in milliseconds",
+        section=_CONSISTENCY,
+    )
+    unknown_write_seconds: float = setting(
+        120.0,
+        "LAYER_UNKNOWN_WRITE_SECONDS",
+        seconds(0, 86_400),
+        "for which a write without a definite answer counts as in flight",
+        section=_CONSISTENCY,
+    )
+    namespaces_max: int = setting(
+        10_000, "LAYER_NAMESPACES_MAX", whole(1, 10_000_000), "namespaces watched at once", section=_CONSISTENCY
+    )
+    namespace_idle_seconds: float = setting(
+        1800.0,
+        "LAYER_NAMESPACE_IDLE_SECONDS",
+        seconds(1, 604_800),
+        "after which an unused namespace is forgotten",
+        section=_CONSISTENCY,
+    )
+
+    # --- namespaces ---
+    namespace_list_cache_ttl_ms: int = setting(
+        10_000,
+        "NAMESPACE_LIST_CACHE_TTL_MS",
+        whole(0, 3_600_000),
+        "for which GET /v2/namespaces is answered from memory, in milliseconds",
+        section=_NAMESPACES,
+    )
+    objects_dir: Path | None = setting(
+        None,
+        "LAYER_OBJECTS_DIR",
+        path,
+        "directory of durable objects; unset: under the state directory",
+        section=_NAMESPACES,
+    )
+
+    # --- metrics and health ---
+    metrics_namespaces_max: int = setting(
+        100,
+        "LAYER_METRICS_NAMESPACES_MAX",
+        whole(0, 100_000),
+        "namespaces with a label of their own in metrics; the rest share `other`",
+        section=_OBSERVE,
+    )
+    metrics_backend_url: str = setting(
+        "", "METRICS_BACKEND_URL", http_url, "Prometheus-compatible server behind the PromQL routes", section=_OBSERVE
+    )
+    access_log: str = setting(
+        "stdout",
+        "LAYER_ACCESS_LOG",
+        choice("stdout", "stderr", "off"),
+        "where the access log goes: stdout, stderr or off",
+        section=_OBSERVE,
+    )
+    log_level: str = setting(
+        "info",
+        "LAYER_LOG_LEVEL",
+        choice("debug", "info", "warning", "error"),
+        "least severe log line written",
+        section=_OBSERVE,
+    )
+
+    # --- document cache ---
+
+    @property
+    def upstream_base_url(self) -> str:
+        """The upstream's base URL with the region in place."""
+        return self.upstream_url.replace(REGION_PLACEHOLDER, self.upstream_region)
+
+    @property
+    def prefix_region(self) -> str | None:
+        """The one region that a path prefix may name; None when any prefix is accepted and dropped."""
+        return self.upstream_region if REGION_PLACEHOLDER in self.upstream_url else None
+
+    def check(self) -> "GatewayConfig":
+        """Raises: ConfigurationError: every joint rule that is broken, at once."""
+        problems = []
+        if self.gateway_api_key and not self.turbopuffer_api_key:
+            problems.append(
+                "TURBOPUFFER_API_KEY is required with LAYER_GATEWAY_API_KEY: the upstream never sees the gateway's key"
+            )
+        if self.gateway_api_key and self.gateway_api_key == self.turbopuffer_api_key:
+            problems.append("LAYER_GATEWAY_API_KEY must differ from TURBOPUFFER_API_KEY")
+        if REGION_PLACEHOLDER in self.upstream_url and not _REGION.fullmatch(self.upstream_region):
+            problems.append(
+                "LAYER_UPSTREAM_REGION is required when LAYER_UPSTREAM_URL contains {region}: letters, digits, hyphens"
+            )
+        if self.body_memory_bytes_max > self.body_bytes_max:
+            problems.append("LAYER_BODY_MEMORY_BYTES_MAX must not exceed LAYER_BODY_BYTES_MAX")
+        if problems:
+            raise ConfigurationError(problems)
+        return self
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = os.environ, **overrides: Any) -> "GatewayConfig":
+        """The configuration of an environment; `overrides` (by field) win.
+
+        Raises: ConfigurationError: every broken rule, at once.
+        """
+        values = read_environment(settings_of(cls), environ)
+        return cls(**{**values, **overrides}).check()
+
+
+SETTINGS = settings_of(GatewayConfig)

@@ -1,0 +1,28 @@
+"""Stable reads: stamps, writes in flight, the namespaces watched and their watermarks."""
+
+from hevlayer.gateway.consistency.facts import RESERVED_PREFIX, STAMP_ATTRIBUTE
+from hevlayer.gateway.consistency.floor import FloorKeeper
+from hevlayer.gateway.consistency.registry import EpochListener, Registry
+from hevlayer.gateway.consistency.stamps import Outcome, Stamper, Ticket
+from hevlayer.gateway.consistency.view import COLD, NamespaceView, SchemaFacts, Status, VectorField
+from hevlayer.gateway.consistency.watcher import Credentials, MetadataReader, Watcher, WatcherMetrics
+
+__all__ = [
+    "COLD",
+    "RESERVED_PREFIX",
+    "STAMP_ATTRIBUTE",
+    "Credentials",
+    "EpochListener",
+    "FloorKeeper",
+    "MetadataReader",
+    "NamespaceView",
+    "Outcome",
+    "Registry",
+    "SchemaFacts",
+    "Stamper",
+    "Status",
+    "Ticket",
+    "VectorField",
+    "Watcher",
+    "WatcherMetrics",
+]

@@ -1,0 +1,157 @@
+"""The namespaces this gateway watches: who is registered, what is known of each, and when each is polled next."""
+
+import heapq
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+from hevlayer.clock import Clock
+from hevlayer.gateway.consistency.stamps import Stamper
+from hevlayer.gateway.consistency.view import COLD, NamespaceView
+
+POLL_INTERVAL_SECONDS = 1.0
+NAMESPACES_MAX = 10_000
+IDLE_SECONDS = 1800.0
+# How many of the longest unused entries are looked at for one that may make room.
+EVICTION_LOOKS_MAX = 64
+
+EpochListener = Callable[[str, str], None]
+"""Called with (namespace, reason) when everything known of a namespace's rows is void: `gone` or `recreated`."""
+
+
+class Entry:
+    """One registered namespace. Owned by the registry; the watcher writes its schedule."""
+
+    __slots__ = ("delay_seconds", "due_at", "failures", "namespace", "pinned", "polling", "used_at", "view")
+
+    def __init__(self, namespace: str, now: float) -> None:
+        self.namespace = namespace
+        self.view: NamespaceView = COLD
+        self.used_at = now
+        self.due_at = now
+        self.delay_seconds = 0.0
+        self.failures = 0
+        self.polling = False
+        self.pinned = False
+
+
+class Registry:
+    """Namespaces by name, the least recently used first.
+
+    A namespace enters by a write, a read or configuration that names it, and leaves after the upstream's 404, an idle
+    period, a delete, or when the table is full and others were used later. One with a write in flight never leaves.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        stamper: Stamper,
+        *,
+        interval_seconds: float = POLL_INTERVAL_SECONDS,
+        namespaces_max: int = NAMESPACES_MAX,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        self._clock = clock
+        self._stamper = stamper
+        self.interval_seconds = interval_seconds
+        self._namespaces_max = namespaces_max
+        self._idle_seconds = idle_seconds
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._absent_until: OrderedDict[str, float] = OrderedDict()
+        self._schedule: list[tuple[float, int, Entry]] = []
+        self._sequence = itertools.count()
+        self._listeners: list[EpochListener] = []
+        self.refused_total = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, namespace: str) -> bool:
+        return namespace in self._entries
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(list(self._entries.values()))
+
+    def on_epoch(self, listener: EpochListener) -> None:
+        self._listeners.append(listener)
+
+    def view(self, namespace: str) -> NamespaceView:
+        """What is known; registers nothing."""
+        entry = self._entries.get(namespace)
+        return COLD if entry is None else entry.view
+
+    def touch(self, namespace: str) -> NamespaceView:
+        """Registers a use and gives what is known. A namespace that had gone quiet is polled at once again."""
+        entry = self._entries.get(namespace)
+        now = self._clock.monotonic()
+        if entry is None:
+            entry = self._register(namespace, now)
+            return COLD if entry is None else entry.view
+        entry.used_at = now
+        self._entries.move_to_end(namespace)
+        if entry.due_at - now > self.interval_seconds and not entry.failures and not entry.polling:
+            self.plan(entry, now)
+        return entry.view
+
+    def configure(self, namespace: str) -> None:
+        """Registers a namespace that stays however idle it is."""
+        self.touch(namespace)
+        entry = self._entries.get(namespace)
+        if entry is not None:
+            entry.pinned = True
+
+    def forget(self, namespace: str) -> None:
+        """Drops what is known, also a poll that is under way. Writes in flight stay in the stamper's ledger."""
+        self._entries.pop(namespace, None)
+
+    def _register(self, namespace: str, now: float) -> Entry | None:
+        if len(self._entries) >= self._namespaces_max and not self._make_room():
+            self.refused_total += 1
+            return None
+        entry = Entry(namespace, now)
+        self._entries[namespace] = entry
+        # A name that the upstream has just denied is not asked for again at each read of it.
+        self.plan(entry, max(now, self._absent_until.pop(namespace, now)))
+        return entry
+
+    def _make_room(self) -> bool:
+        for entry in itertools.islice(self._entries.values(), EVICTION_LOOKS_MAX):
+            if not entry.pinned and not self._stamper.busy(entry.namespace):
+                self.forget(entry.namespace)
+                return True
+        return False
+
+    # --- for the watcher ---------------------------------------------------------------------------------------------
+
+    def plan(self, entry: Entry, due_at: float) -> None:
+        entry.due_at = due_at
+        heapq.heappush(self._schedule, (due_at, next(self._sequence), entry))
+
+    def is_current(self, entry: Entry) -> bool:
+        return self._entries.get(entry.namespace) is entry
+
+    def take_due(self, now: float) -> Entry | None:
+        """The longest overdue entry, or None. Forgets those that have been idle for too long on the way."""
+        while self._schedule and self._schedule[0][0] <= now:
+            due_at, _, entry = heapq.heappop(self._schedule)
+            if due_at != entry.due_at or entry.polling or not self.is_current(entry):
+                continue
+            idle = now - entry.used_at >= self._idle_seconds
+            if idle and not entry.pinned and not self._stamper.busy(entry.namespace):
+                self.forget(entry.namespace)
+                continue
+            return entry
+        return None
+
+    def mark_gone(self, entry: Entry) -> None:
+        """The upstream has no such namespace."""
+        self.forget(entry.namespace)
+        self._absent_until[entry.namespace] = self._clock.monotonic() + self.interval_seconds
+        if len(self._absent_until) > self._namespaces_max:
+            self._absent_until.popitem(last=False)
+        # Also when it was never seen by this process: rows of an earlier life may be cached on disk.
+        self.announce(entry.namespace, "gone")
+
+    def announce(self, namespace: str, reason: str) -> None:
+        for listener in self._listeners:
+            listener(namespace, reason)

@@ -1,0 +1,1 @@
+"""Namespaces: metadata, the listing, delete and the warm hint."""

@@ -1,0 +1,222 @@
+"""The router: a trie over raw path segments, and the context that every handler receives.
+
+Segments are compared and handed on percent-encoded, exactly as they came: an encoded slash never becomes a separator,
+and what goes upstream is what the client sent.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, unquote
+
+from hevlayer.errors import BadRequestError, MethodNotAllowedError, NotFoundError
+from hevlayer.http.messages import Request, Response
+
+if TYPE_CHECKING:
+    from hevlayer.gateway.auth import Credential
+
+NAMESPACE_PARAMETER = "namespace"
+_ROOTS = frozenset({"v1", "v2"})
+
+
+class Access(Enum):
+    """What a caller must show before a handler runs."""
+
+    OPEN = "open"
+    """Nothing."""
+    OBSERVE = "observe"
+    """Nothing, unless a metrics token is configured."""
+    RELAY = "relay"
+    """The gateway's key; in pass-through mode the upstream judges the bearer, and nothing that we hold is served."""
+    HELD = "held"
+    """As RELAY; in pass-through mode the bearer must also have a grant on the namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    """One row of the route table. `{name}` in `pattern` takes one segment; a last `{name*}` takes all that is left."""
+
+    method: str
+    pattern: str
+    handler: str
+    operation: str
+    access: Access
+
+
+class RouteContext:
+    """One request on its way through the gateway. Mutable: middleware and handlers note what the log and metrics need.
+
+    `namespace` is the decoded name or "" (routes without one); `parameters` are raw (percent-encoded) segments by
+    name; `upstream_target` is the request target without a region prefix, still as sent.
+    """
+
+    __slots__ = (
+        "consistency",
+        "credential",
+        "failure",
+        "namespace",
+        "parameters",
+        "request",
+        "request_id",
+        "route",
+        "started",
+        "trace_id",
+        "traceparent",
+        "upstream_seconds",
+        "upstream_target",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        route: "Route",
+        parameters: Mapping[str, str],
+        upstream_target: bytes,
+        credential: "Credential",
+        started: float,
+    ) -> None:
+        self.request = request
+        self.route = route
+        self.parameters = parameters
+        self.upstream_target = upstream_target
+        self.credential = credential
+        self.started = started
+        raw = parameters.get(NAMESPACE_PARAMETER, "")
+        self.namespace = unquote(raw) if "%" in raw else raw
+        self.request_id = ""
+        self.trace_id = ""
+        self.traceparent = b""
+        self.upstream_seconds = 0.0
+        self.consistency = ""
+        self.failure = ""
+
+    def parameter(self, name: str) -> str:
+        """A path parameter, percent-decoded as UTF-8.
+
+        Raises: BadRequestError: the segment is not UTF-8 once decoded.
+        """
+        raw = self.parameters[name]
+        if "%" not in raw:
+            return raw
+        try:
+            return unquote(raw, errors="strict")
+        except UnicodeDecodeError as error:
+            raise BadRequestError(f"the path parameter {name} is not valid UTF-8 once percent-decoded") from error
+
+    def query_parameters(self) -> dict[str, str]:
+        """The query string, decoded; the last of a repeated name wins."""
+        return dict(parse_qsl(self.request.query, keep_blank_values=True))
+
+
+RouteHandler = Callable[[RouteContext], Awaitable[Response]]
+
+
+class Route:
+    """A compiled row: the spec, its handler, and its parts as plain attributes for the hot path."""
+
+    __slots__ = ("access", "handler", "operation", "spec")
+
+    def __init__(self, spec: RouteSpec, handler: RouteHandler) -> None:
+        self.spec = spec
+        self.handler = handler
+        self.operation = spec.operation
+        self.access = spec.access
+
+
+class _Node:
+    __slots__ = ("literal", "methods", "parameter", "rest")
+
+    def __init__(self) -> None:
+        self.literal: dict[str, _Node] = {}
+        self.parameter: tuple[str, _Node] | None = None
+        self.rest: tuple[str, _Node] | None = None
+        self.methods: dict[str, Route] = {}
+
+
+class Match:
+    """What a path leads to: the routes by method, the raw parameters, and the region prefix ("" when none)."""
+
+    __slots__ = ("methods", "parameters", "region")
+
+    def __init__(self, methods: Mapping[str, Route], parameters: dict[str, str], region: str) -> None:
+        self.methods = methods
+        self.parameters = parameters
+        self.region = region
+
+
+class Router:
+    """Finds the route of a method and a raw path."""
+
+    def __init__(self, specs: Sequence[RouteSpec], handlers: Mapping[str, RouteHandler]) -> None:
+        """Raises: ValueError: a row names a handler that is not given, or two rows share a method and pattern."""
+        self._root = _Node()
+        self.routes: list[Route] = []
+        for spec in specs:
+            if spec.handler not in handlers:
+                raise ValueError(f"no handler {spec.handler!r} for {spec.method} {spec.pattern}")
+            self._add(Route(spec, handlers[spec.handler]))
+
+    def _add(self, route: Route) -> None:
+        node = self._root
+        for segment in route.spec.pattern.split("/")[1:]:
+            if segment.endswith("*}"):
+                node.rest = node.rest or (segment[1:-2], _Node())
+                node = node.rest[1]
+            elif segment.startswith("{"):
+                node.parameter = node.parameter or (segment[1:-1], _Node())
+                node = node.parameter[1]
+            else:
+                node = node.literal.setdefault(segment, _Node())
+        if node.methods.setdefault(route.spec.method, route) is not route:
+            raise ValueError(f"{route.spec.method} {route.spec.pattern} is in the table twice")
+        self.routes.append(route)
+
+    def resolve(self, path: str) -> Match | None:
+        """The node a raw path leads to, with at most one leading region segment; None when there is none."""
+        segments = path.split("/")
+        parameters: dict[str, str] = {}
+        node = self._walk(segments, 1, parameters)
+        if node is not None:
+            return Match(node.methods, parameters, "")
+        if len(segments) > 2 and segments[2] in _ROOTS and segments[1] not in _ROOTS:
+            parameters = {}
+            node = self._walk(segments, 2, parameters)
+            if node is not None:
+                return Match(node.methods, parameters, segments[1])
+        return None
+
+    def _walk(self, segments: list[str], position: int, parameters: dict[str, str]) -> _Node | None:
+        node = self._root
+        for index in range(position, len(segments)):
+            segment = segments[index]
+            following = node.literal.get(segment)
+            if following is None:
+                if node.parameter is not None and segment:
+                    parameters[node.parameter[0]] = segment
+                    following = node.parameter[1]
+                elif node.rest is not None:
+                    parameters[node.rest[0]] = "/".join(segments[index:])
+                    following = node.rest[1]
+                    return following if following.methods else None
+                else:
+                    return None
+            node = following
+        return node if node.methods else None
+
+    def route(self, method: str, path: str) -> tuple[Route, Match]:
+        """The route and its match.
+
+        Raises: NotFoundError: no route has this path. MethodNotAllowedError: it has other methods; `fields.allow`
+            lists them.
+        """
+        match = self.resolve(path)
+        if match is None:
+            raise NotFoundError(f"no route {path}")
+        route = match.methods.get(method)
+        if route is None:
+            allowed = sorted(match.methods)
+            raise MethodNotAllowedError(
+                f"{method} is not allowed on {path}; allowed: {', '.join(allowed)}", fields={"allow": allowed}
+            )
+        return route, match

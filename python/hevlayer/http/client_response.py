@@ -1,0 +1,144 @@
+"""What a client's request returns."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+from hevlayer.http.errors import HttpClientError
+from hevlayer.http.messages import Headers, find_header
+
+
+class StreamSource(Protocol):
+    """The connection that an answer arrives on."""
+
+    def update_reading(self) -> None:
+        """Reads or stops reading, as the buffer now demands."""
+
+    def abandon(self) -> None:
+        """Closes the connection: nobody wants the rest."""
+
+
+class ResponseStream:
+    """An answer's body as it arrives: an async iterator for one reader, which must be closed.
+
+    Raises while iterated: TruncatedBody, ProtocolError, TotalTimeout.
+    """
+
+    __slots__ = ("_buffer", "_buffer_bytes_max", "_closed", "_error", "_source", "_waiter", "ended", "size")
+
+    def __init__(self, source: StreamSource, chunks: list[bytes], buffer_bytes_max: int) -> None:
+        self.ended = False
+        self.size = sum(map(len, chunks))
+        self._source = source
+        self._buffer: deque[bytes] = deque(chunks)
+        self._buffer_bytes_max = buffer_bytes_max
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: HttpClientError | None = None
+        self._closed = False
+
+    @property
+    def full(self) -> bool:
+        return self.size > self._buffer_bytes_max
+
+    def feed(self, chunk: bytes) -> None:
+        self._buffer.append(chunk)
+        self.size += len(chunk)
+        self._wake()
+        if self.full:
+            self._source.update_reading()
+
+    def finish(self) -> None:
+        self.ended = True
+        self._wake()
+
+    def fail(self, error: HttpClientError) -> None:
+        if not self.ended and self._error is None:
+            self._error = error
+            self._wake()
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._buffer:
+            if self._closed or (self.ended and self._error is None):
+                raise StopAsyncIteration
+            if self._error is not None:
+                raise self._error
+            # Bounded by the client's sweep, which fails a body that stalls or runs over its time.
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            except asyncio.CancelledError:
+                await self.aclose()
+                raise
+            finally:
+                self._waiter = None
+        was_full = self.full
+        chunk = self._buffer.popleft()
+        self.size -= len(chunk)
+        if was_full and not self.full and not self.ended:
+            self._source.update_reading()
+        return chunk
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """The rest of the body. Raises: ValueError: longer than `limit_bytes`; the stream is closed then."""
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in self:
+            size += len(chunk)
+            if size > limit_bytes:
+                await self.aclose()
+                raise ValueError(f"response body: more than {limit_bytes} bytes")
+            parts.append(chunk)
+        return b"".join(parts)
+
+    async def aclose(self) -> None:
+        """Lets go of the connection: it is closed unless the body has already arrived. Any number of times."""
+        if self._closed:
+            return
+        self._closed = True
+        self._buffer.clear()
+        self.size = 0
+        self._wake()
+        if not self.ended:
+            self._source.abandon()
+
+    async def __aenter__(self) -> "ResponseStream":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+@dataclass(slots=True)
+class ClientResponse:
+    """An answer. Either `body` holds all of it, or `stream` gives it and must be closed. Names are lower-case."""
+
+    status: int
+    headers: Headers
+    body: bytes | None
+    stream: ResponseStream | None = None
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of `name` (lower-case), or None."""
+        return find_header(self.headers, name)
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """The whole body, however it comes. Raises: ValueError: longer than `limit_bytes`."""
+        if self.stream is not None:
+            return await self.stream.read(limit_bytes)
+        body = self.body or b""
+        if len(body) > limit_bytes:
+            raise ValueError(f"response body: more than {limit_bytes} bytes")
+        return body

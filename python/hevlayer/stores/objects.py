@@ -1,0 +1,176 @@
+"""Durable objects: small immutable bodies under keys. In a cluster an S3 bucket, on one machine a directory."""
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from hevlayer.errors import ServiceUnavailableError, Source
+from hevlayer.wire.names import decode_name
+
+OPERATION_SECONDS = 10.0
+LIST_KEYS_MAX = 1_000
+
+T = TypeVar("T")
+
+
+class ObjectStoreError(ServiceUnavailableError):
+    """The object store failed or is over its time budget."""
+
+    source = Source.STORE
+
+
+class ObjectStore(Protocol):
+    """Keys are encoded names joined by `/` (`wire.names.object_key`). No key is the directory part of another.
+
+    Every method raises ObjectStoreError when the store fails, and ValueError when the key is not of that form.
+    """
+
+    async def put_if_absent(self, key: str, body: bytes) -> bool:
+        """Writes a new object durably; False, and nothing is written, when the key is taken."""
+
+    async def put(self, key: str, body: bytes) -> None:
+        """Writes or replaces an object durably and at once: a reader sees the old body or the new one."""
+
+    async def get(self, key: str) -> bytes | None: ...
+
+    async def list_keys(self, prefix: str, *, after: str = "", limit: int = LIST_KEYS_MAX) -> list[str]:
+        """Keys that start with `prefix` and are greater than `after`, in byte order, at most `limit`."""
+
+    async def delete(self, key: str) -> bool:
+        """False when there was none."""
+
+
+class LocalObjects:
+    """Objects as files below one directory. One process at a time removes leftovers; any number may put."""
+
+    def __init__(self, root: Path, *, operation_seconds: float = OPERATION_SECONDS) -> None:
+        self._objects = root / "objects"
+        self._partial = root / "partial"
+        self._operation_seconds = operation_seconds
+
+    async def open(self) -> None:
+        """Makes the directories and removes what a crash left half written."""
+        await self._run(self._open)
+
+    async def put_if_absent(self, key: str, body: bytes) -> bool:
+        path = self._path(key)
+        return await self._run(lambda: self._put(path, body, replace=False))
+
+    async def put(self, key: str, body: bytes) -> None:
+        path = self._path(key)
+        await self._run(lambda: self._put(path, body, replace=True))
+
+    async def get(self, key: str) -> bytes | None:
+        path = self._path(key)
+        return await self._run(lambda: _read(path))
+
+    async def list_keys(self, prefix: str, *, after: str = "", limit: int = LIST_KEYS_MAX) -> list[str]:
+        if limit < 1:
+            raise ValueError(f"limit is {limit}; it must be at least 1")
+        return await self._run(lambda: self._list(prefix, after, limit))
+
+    async def delete(self, key: str) -> bool:
+        path = self._path(key)
+        return await self._run(lambda: _delete(path))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        try:
+            async with asyncio.timeout(self._operation_seconds):
+                return await asyncio.to_thread(work)
+        except TimeoutError as error:
+            raise ObjectStoreError(f"the object store did not answer within {self._operation_seconds} s") from error
+        except OSError as error:
+            raise ObjectStoreError(f"the object store failed: {error.strerror}") from error
+
+    def _path(self, key: str) -> Path:
+        segments = key.split("/")
+        for segment in segments:
+            decode_name(segment)
+        return self._objects.joinpath(*segments)
+
+    def _open(self) -> None:
+        for directory in (self._objects, self._partial):
+            directory.mkdir(parents=True, exist_ok=True)
+        for leftover in self._partial.iterdir():
+            leftover.unlink(missing_ok=True)
+
+    def _put(self, path: Path, body: bytes, *, replace: bool) -> bool:
+        if not replace and path.exists():
+            return False
+        # Written whole elsewhere and then linked: a reader never sees a part, and of two writers one wins.
+        partial = self._partial / os.urandom(16).hex()
+        try:
+            with partial.open("xb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+            self._make_directory(path.parent)
+            if replace:
+                partial.replace(path)
+            else:
+                try:
+                    os.link(partial, path)
+                except FileExistsError:
+                    return False
+            _sync_directory(path.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+        return True
+
+    def _make_directory(self, directory: Path) -> None:
+        if directory.is_dir():
+            return
+        self._make_directory(directory.parent)
+        directory.mkdir(exist_ok=True)
+        _sync_directory(directory.parent)
+
+    def _list(self, prefix: str, after: str, limit: int) -> list[str]:
+        keys: list[str] = []
+        for key in self._walk(self._objects, "", prefix, after):
+            keys.append(key)
+            if len(keys) >= limit:
+                break
+        return keys
+
+    def _walk(self, directory: Path, base: str, prefix: str, after: str) -> Iterator[str]:
+        try:
+            with os.scandir(directory) as entries:
+                # A directory sorts as the keys in it do, with their separator.
+                found = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries)
+        except FileNotFoundError:
+            return
+        for name in found:
+            key = base + name
+            if name.endswith("/"):
+                on_the_way = key.startswith(prefix) or prefix.startswith(key)
+                # All keys below start with `key`, so they are above `after` when it is, or `after` is one of them.
+                if on_the_way and (key > after or after.startswith(key)):
+                    yield from self._walk(directory / name[:-1], key, prefix, after)
+            elif key.startswith(prefix) and key > after:
+                yield key
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _delete(path: Path) -> bool:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    _sync_directory(path.parent)
+    return True
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

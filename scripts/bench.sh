@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Measures and writes benches/results/. Usage: bench.sh [proxy|origin|splice]; without a name, all of them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+suites=${*:-splice origin proxy}
+date=$(date -u +%F)
+mkdir -p benches/results
+
+for suite in $suites; do
+  printf '\033[1mbench: %s\033[0m\n' "$suite"
+  case $suite in
+    proxy)
+      scripts/system_packages.sh nginx wrk
+      cargo build --quiet --release --manifest-path benches/peers/json-proxy/Cargo.toml
+      .venv/bin/python benches/gateway/proxy.py --out "benches/results/$date-proxy.json"
+      .venv/bin/python benches/gateway/proxy.py --tls --out "benches/results/$date-proxy-tls.json" ;;
+    origin) .venv/bin/python benches/origin/scale.py --out "benches/results/$date-origin.json" ;;
+    splice) .venv/bin/python benches/kernels/splice.py --out "benches/results/$date-splice.json" ;;
+    *) echo "bench: no suite is called $suite (proxy, origin, splice)" >&2; exit 1 ;;
+  esac
+done

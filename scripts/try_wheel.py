@@ -1,0 +1,87 @@
+"""Installs a wheel alone into an empty environment, starts `hevlayer dev` from it, and uses it once."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import venv
+from pathlib import Path
+
+START_SECONDS_MAX = 30
+STOP_SECONDS_MAX = 30
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def call(base: str, method: str, path: str, body: object = None) -> object:
+    request = urllib.request.Request(
+        base + path,
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": "Bearer tpuf_try", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+def wait_until_ready(base: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(START_SECONDS_MAX * 10):
+        if process.poll() is not None:
+            raise SystemExit(f"hevlayer dev ended with code {process.returncode} before it was ready")
+        try:
+            call(base, "GET", "/ready")
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.1)
+        else:
+            return
+    raise SystemExit(f"hevlayer dev was not ready after {START_SECONDS_MAX} s")
+
+
+def main() -> None:
+    wheel = Path(sys.argv[1]).resolve()
+    with tempfile.TemporaryDirectory(prefix="hevlayer-wheel-") as folder:
+        environment = Path(folder) / "venv"
+        venv.create(environment, with_pip=True)
+        subprocess.run([environment / "bin/python", "-m", "pip", "install", "--quiet", str(wheel)], check=True)
+        port = free_port()
+        base = f"http://127.0.0.1:{port}"
+        process = subprocess.Popen(
+            [
+                environment / "bin/hevlayer", "dev",
+                "--port", str(port), "--origin-port", "0", "--data-dir", str(Path(folder) / "data"),
+            ],
+            cwd=folder,
+            env={"PATH": os.environ["PATH"], "HOME": folder},
+        )  # fmt: skip
+        try:
+            wait_until_ready(base, process)
+            row = {"id": 1, "vector": [0.1, 0.2], "title": "a film"}
+            call(base, "POST", "/v2/namespaces/try", {"upsert_rows": [row], "distance_metric": "cosine_distance"})
+            answer = call(
+                base, "POST", "/v2/namespaces/try/query", {"rank_by": ["vector", "ANN", [0.1, 0.2]], "limit": 1}
+            )
+            assert isinstance(answer, dict), answer
+            assert [row["id"] for row in answer["rows"]] == [1], answer
+            document = call(base, "GET", "/v2/namespaces/try/documents/1")
+            assert isinstance(document, dict), document
+            assert document["attributes"]["title"] == "a film", document
+        finally:
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(STOP_SECONDS_MAX)
+        if code != 0:
+            raise SystemExit(f"hevlayer dev ended with code {code} after SIGTERM")
+    print(f"dist: {wheel.name} works alone: wrote, queried and fetched a row through `hevlayer dev`")
+
+
+if __name__ == "__main__":
+    main()

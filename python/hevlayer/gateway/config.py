@@ -63,7 +63,6 @@ class GatewayConfig:
     state_dir: Path | None = setting(
         None, "LAYER_STATE_DIR", path, "directory for small durable state; unset: a temporary one", section=_LISTEN
     )
-    workers: int = setting(1, "LAYER_GATEWAY_WORKERS", whole(1, 64), "processes behind one port", section=_LISTEN)
 
     # --- upstream ---
     upstream_url: str = setting(

@@ -399,7 +399,7 @@ class ServerConnection(asyncio.Protocol):
             self._break(reset=fault.reset)
         except Exception as error:
             self._ended()
-            if not self._gone:
+            if not (self._gone or self._transport.is_closing()):
                 log.warning("response broken off", exc_info=error, extra={"path": request.path})
             self._transport.abort()
         except BaseException:

@@ -17,7 +17,6 @@ from hevlayer.gateway.consistency.stamps import Stamper
 
 BUSY_WRITE_SECONDS = 0.2
 IDLE_WRITE_SECONDS = 10.0
-FILE_NAME = "writes-in-flight.json"
 
 log = logging.getLogger("hevlayer.consistency")
 
@@ -48,12 +47,15 @@ def plan_recovery(content: bytes | None) -> Recovery:
 
 
 class FloorKeeper:
-    """Keeps the file. `start` before the first write, `run` under a supervisor, `stop` after the last one."""
+    """Keeps the file. `start` before the first write, `run` under a supervisor, `stop` after the last one.
 
-    def __init__(self, clock: Clock, stamper: Stamper, state_directory: Path) -> None:
+    `slot` tells the processes apart that share a state directory; a process that takes another's place takes its slot.
+    """
+
+    def __init__(self, clock: Clock, stamper: Stamper, state_directory: Path, *, slot: int = 0) -> None:
         self._clock = clock
         self._stamper = stamper
-        self._path = state_directory / FILE_NAME
+        self._path = state_directory / f"writes-in-flight-{slot}.json"
         self._failing = False
 
     async def start(self) -> Recovery:

@@ -71,6 +71,7 @@ class Watcher:
         self._concurrent_max = concurrent_max
         self._rng = rng or random.Random()  # noqa: S311 -- jitter, not a secret
         self._running: dict[asyncio.Task[None], float] = {}
+        self._closed = False
 
     @property
     def polls_running(self) -> int:
@@ -87,7 +88,7 @@ class Watcher:
         for task, cancel_at in list(self._running.items()):
             if now >= cancel_at:
                 task.cancel()
-        while len(self._running) < self._concurrent_max:
+        while len(self._running) < self._concurrent_max and not self._closed:
             entry = self._registry.take_due(now)
             if entry is None:
                 return
@@ -97,6 +98,8 @@ class Watcher:
             task.add_done_callback(self._running.pop)
 
     async def close(self) -> None:
+        """Ends the polls under way; none starts any more."""
+        self._closed = True
         tasks = list(self._running)
         for task in tasks:
             task.cancel()

@@ -26,6 +26,8 @@ pub const KEY_BYTES_MAX: usize = 1024;
 const LOCK_PATIENCE: Duration = Duration::from_micros(200);
 /// Larger rows are read by a thread that may wait.
 const NOWAIT_BYTES_MAX: usize = 1 << 20;
+/// A settle that touches more ids, or a whole namespace, takes longer than a caller that must not wait has.
+const IN_PLACE_KEYS_MAX: usize = 1024;
 const SEGMENT_BYTES_MIN: u64 = 256 << 10;
 const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 const SEGMENTS_IN_CAPACITY: u64 = 64;
@@ -90,7 +92,9 @@ pub struct Engine {
     trimming: Mutex<()>,
     options: Options,
     row_bytes_max: u64,
+    /// A frame that a later start must see is missing from the log.
     distrusted: AtomicBool,
+    owing: AtomicBool,
     dead: AtomicBool,
     counters: Counters,
     // Held for as long as the engine lives.
@@ -130,6 +134,7 @@ impl Engine {
             row_bytes_max: segment_bytes,
             options,
             distrusted: AtomicBool::new(false),
+            owing: AtomicBool::new(false),
             dead: AtomicBool::new(false),
             counters: Counters::default(),
             _lock: lock,
@@ -142,7 +147,7 @@ impl Engine {
             return Ok(());
         }
         let inner = self.inner.lock();
-        if self.distrusted.load(Ordering::SeqCst) {
+        if self.distrusted.load(Ordering::SeqCst) || self.owing.load(Ordering::SeqCst) {
             return Ok(replay::distrust(&self.options.directory)?);
         }
         inner.log.sync()?;
@@ -197,11 +202,6 @@ impl Engine {
                 Err(error)
             }
         }
-    }
-
-    /// The last moment at which something was done to an id: reads of one generation may share one upstream answer.
-    pub fn generation(&self, namespace: &str, key: &[u8]) -> Result<u64> {
-        Ok(self.lock()?.table.generation(namespace, key))
     }
 
     /// Puts the rows of an answer to a read that began with `ticket`; a row whose id was touched since is left out.
@@ -264,6 +264,10 @@ impl Engine {
     /// Ends a write. `Ok(None)`: would have waited. `Ok(Some(false))`: its mark is not there any more.
     pub fn settle(&self, token: u64, outcome: Outcome, now_ms: u64, wait: bool) -> Result<Option<bool>> {
         let Some(mut inner) = self.enter(wait)? else { return Ok(None) };
+        let is_large = |write: &Write| write.keys.as_ref().is_none_or(|keys| keys.len() > IN_PLACE_KEYS_MAX);
+        if !wait && inner.table.write(token).is_some_and(is_large) {
+            return Ok(None);
+        }
         self.expire(&mut inner, now_ms);
         let (found, dropped) = self.end(&mut inner, token, outcome, now_ms + self.options.unknown_write_ms);
         drop(inner);
@@ -296,6 +300,16 @@ impl Engine {
         drop(inner);
         drop(dropped);
         Ok(())
+    }
+
+    /// While something is owed that only this process knows of, a start that finds the log must not trust it.
+    pub fn owe(&self, owing: bool) -> Result<()> {
+        let _inner = self.lock()?;
+        self.owing.store(owing, Ordering::SeqCst);
+        if owing || self.distrusted.load(Ordering::SeqCst) {
+            return Ok(replay::distrust(&self.options.directory)?);
+        }
+        Ok(replay::note(&self.options.directory, &self.options.identity, false)?)
     }
 
     /// Writes what a later start must know. If it cannot be written, a later start must not trust the log; if not

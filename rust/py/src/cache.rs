@@ -1,7 +1,9 @@
 //! Bindings of `hevlayer-cache`.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
+use hevlayer_cache::fences::Fences;
 use hevlayer_cache::table::Key;
 use hevlayer_cache::{CacheError, Engine, IdType, Lookup, Options, Outcome, Projection, Rows};
 use pyo3::create_exception;
@@ -13,6 +15,8 @@ use pyo3::types::{PyBytes, PyDict};
 const DETACH_BYTES: usize = 16 << 10;
 const MARKED: i64 = 0;
 const WOULD_WAIT: i64 = -1;
+/// No id has this key: every one begins with a tag.
+const WHOLE: &[u8] = b"";
 
 create_exception!(_native, DocCacheError, PyException);
 
@@ -141,8 +145,8 @@ impl PyEngine {
         found.into_iter().map(|found| found_object(py, found)).collect()
     }
 
-    fn generation(&self, namespace: &str, key: &[u8]) -> PyResult<u64> {
-        self.0.generation(namespace, key).map_err(|error| raise(&error))
+    fn owe(&self, py: Python<'_>, owing: bool) -> PyResult<()> {
+        py.detach(|| self.0.owe(owing)).map_err(|error| raise(&error))
     }
 
     #[pyo3(signature = (namespace, rows, ticket, now_ms, *, wait))]
@@ -226,6 +230,31 @@ impl PyEngine {
     }
 }
 
+#[pyclass(frozen, name = "WriteClock", module = "hevlayer._native")]
+struct PyWriteClock(Mutex<Fences>);
+
+#[pymethods]
+impl PyWriteClock {
+    #[new]
+    fn new() -> Self {
+        Self(Mutex::new(Fences::default()))
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // extracted from Python lists
+    fn touch(&self, namespace: &str, keys: Option<Vec<Vec<u8>>>) {
+        let mut fences = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match keys {
+            Some(keys) => keys.iter().for_each(|key| fences.touch(namespace, key)),
+            None => fences.touch(namespace, WHOLE),
+        }
+    }
+
+    fn generation(&self, namespace: &str, key: &[u8]) -> u64 {
+        let fences = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        fences.touched(namespace, key).max(fences.touched(namespace, WHOLE))
+    }
+}
+
 fn found_object(py: Python<'_>, found: Result<Lookup, CacheError>) -> PyResult<Bound<'_, PyAny>> {
     match found {
         Ok(Lookup::Hit(text)) => Ok(PyBytes::new(py, &text).into_any()),
@@ -241,5 +270,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyProjection>()?;
     module.add_class::<PyRows>()?;
     module.add_class::<PyEngine>()?;
+    module.add_class::<PyWriteClock>()?;
     Ok(())
 }

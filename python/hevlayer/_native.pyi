@@ -175,3 +175,102 @@ def id_key(value: str | int, /) -> bytes:
 def uuid_key(text: str) -> bytes | None:
     """The cache key of a uuid in any accepted form (hyphenated, 32 hex, braced, urn), tagged 2 over the canonical
     lower-case hyphenated text; None when `text` is not a uuid."""
+
+# --- document cache -------------------------------------------------------------------------------------------------
+
+class DocCacheError(Exception):
+    """`args` are (code, message); the code is one of `locked`, `closed`, `json`, `shape`, `corrupt`, `io`."""
+
+class DocProjection:
+    """The attributes a reader asked for: all but vectors and reserved ones, or exactly the named ones."""
+
+    def __new__(cls, names: list[str] | None = None) -> DocProjection: ...
+
+class DocRows:
+    """The rows of a query answer, each as a cache record. The GIL is released for large answers."""
+
+    def __new__(cls, answer: bytes, vectors: list[str]) -> DocRows:
+        """Splits `{"rows": [...]}`, not compressed. `vectors` names the vector attributes.
+
+        Raises: DocCacheError: `json` or `shape`.
+        """
+
+    def __len__(self) -> int: ...
+    @property
+    def bytes(self) -> int:
+        """Bytes of all records."""
+
+    def document(self, key: bytes, projection: DocProjection, id_type: str | None = None) -> bytes | None:
+        """`{"id":…,"attributes":{…}}`, with `id_type` when given; None when no row has that key."""
+
+class DocCacheEngine:
+    """The embedded engine on a local directory. Every method may raise DocCacheError.
+
+    With `wait=False` a call neither waits for the disk nor longer than a moment for the engine's lock, and holds the
+    GIL; with `wait=True` it releases the GIL and takes as long as it takes.
+    """
+
+    def __new__(
+        cls,
+        directory: str,
+        *,
+        identity: str,
+        capacity_bytes: int,
+        ttl_ms: int,
+        unknown_write_ms: int,
+        now_ms: int,
+    ) -> DocCacheEngine: ...
+    def lookup(
+        self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None, now_ms: int, *, wait: bool
+    ) -> bytes | int:
+        """The document's JSON text; or a ticket to fill what is missing; 0: missing and not to be filled; -1: would
+        have to wait."""
+
+    def lookup_many(
+        self, namespace: str, keys: list[bytes], projection: DocProjection, now_ms: int, *, wait: bool
+    ) -> list[bytes | int]:
+        """As `lookup`, in the order of the keys, without `id_type`."""
+
+    def fill(
+        self, namespace: str, rows: DocRows, ticket: int, now_ms: int, *, wait: bool
+    ) -> tuple[int, bool] | None:
+        """Puts the rows that nothing has touched since the ticket: (how many, whether `trim` is due); None: would
+        have to wait."""
+
+    def mark(
+        self, token: int, namespace: str, keys: list[bytes] | None, deadline_ms: int, *, wait: bool
+    ) -> bool:
+        """Marks the ids of a write, or the whole namespace, until the write is settled. False: would have to wait."""
+
+    def settle(
+        self, token: int, outcome: Literal["applied", "refused", "unknown"], now_ms: int, *, wait: bool
+    ) -> bool | None:
+        """False: the mark is not there any more. None: would have to wait."""
+
+    def clear(self, namespace: str, now_ms: int) -> None:
+        """A new epoch: every row of the namespace is forgotten."""
+
+    def owe(self, owing: bool) -> None:
+        """While owing, a later start throws the rows away, unless this is taken back before."""
+
+    def trim(self) -> None:
+        """Evicts until the capacity holds. Waits for the disk."""
+
+    def state(self, namespace: str) -> dict[str, int]:
+        """`rows`, `bytes`, `marked`, `closed`."""
+
+    def stats(self) -> dict[str, int]:
+        """`rows`, `bytes`, `capacity_bytes`, `open_writes`, `evicted_rows`, `evicted_segments`, `refused_fills`,
+        `io_errors`."""
+
+    def close(self) -> None: ...
+
+class WriteClock:
+    """When this process last wrote an id; memory only, never fails. Other ids may share an id's time."""
+
+    def __new__(cls) -> WriteClock: ...
+    def touch(self, namespace: str, keys: list[bytes] | None) -> None:
+        """Something was begun or settled for these ids, or for the whole namespace."""
+
+    def generation(self, namespace: str, key: bytes) -> int:
+        """Two reads of one generation had no write of the id between them."""

@@ -274,3 +274,53 @@ class WriteClock:
 
     def generation(self, namespace: str, key: bytes) -> int:
         """Two reads of one generation had no write of the id between them."""
+
+# --- origin ---------------------------------------------------------------------------------------------------------
+
+class OriginEngine:
+    """The local origin's engine over one data directory, which no other process may have open."""
+
+    def __new__(
+        cls,
+        data_dir: str,
+        *,
+        query_billing_floor_bytes: int | None = None,
+        index_lag_ms: int = 0,
+        index_rows_min: int | None = None,
+        checkpoint_bytes_min: int | None = None,
+        delete_by_filter_rows_max: int | None = None,
+        patch_by_filter_rows_max: int | None = None,
+    ) -> OriginEngine:
+        """Opens a data directory, making it if need be, and recovers what is in it.
+
+        Args:
+            query_billing_floor_bytes: least bytes billed as queried; 256,000,000 by default.
+            index_lag_ms: how long a write stays unindexed.
+            index_rows_min: namespaces with fewer rows have no index: approximate sizes are 0; 10,000 by default.
+            checkpoint_bytes_min: the log is folded into snapshots no earlier than at this size; 64 MiB by default.
+            delete_by_filter_rows_max: 5,000,000 by default.
+            patch_by_filter_rows_max: 50,000 by default.
+        Raises: OSError: it is open elsewhere, cannot be read or written, or its data are damaged other than at the end
+            of the log.
+        """
+
+    def handle(self, method: str, path: str, query: str, body: bytes) -> tuple[int, str, bytes]:
+        """Answers one request: status, content type, body. A write has been synced when this returns.
+
+        Args:
+            path: without region prefix; segments may be percent-encoded.
+            query: the query string without `?`.
+        """
+
+    def recovery(self) -> dict[str, int]:
+        """What opening found: `namespaces`, `rows`, `records_replayed`, `torn_bytes` (cut off the log's end)."""
+
+    def set_index_lag(self, namespace: str | None, ms: int) -> None:
+        """Sets how long writes stay unindexed, of one namespace (which need not exist) or of all without a lag of
+        their own. Takes effect at once, also for writes that are waiting."""
+
+    def checkpoint(self) -> None:
+        """Folds the log into snapshots now. Raises: OSError: writing failed; nothing is lost."""
+
+    def close(self) -> None:
+        """Stops the background work, when what it is at is done. Requests are still answered."""

@@ -6,6 +6,4 @@ from namespace_house import House
 
 @pytest.fixture
 async def house(tmp_path):
-    built = House(tmp_path)
-    await built.store.open()
-    return built
+    return House(tmp_path)

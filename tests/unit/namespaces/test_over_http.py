@@ -71,7 +71,6 @@ class Stage:
         self.bearers = BackgroundBearers("")
         relay = Relay(self.upstream, self.clock, self.bearers, self.registry, body_bytes_max=1_000_000)
         store = LocalObjects(self.directory)
-        await store.open()
         self.metrics = Metrics()
         self.routes = NamespaceRoutes(
             RelayedExchanges(relay, self.bearers, self.clock),

@@ -5,10 +5,19 @@ import pytest
 
 from hevlayer.errors import GatewayTimeoutError, NotFoundError, ServiceUnavailableError, UpstreamError, ValidationError
 from hevlayer.gateway.auth import ANONYMOUS, Authenticator
-from hevlayer.gateway.observe import CacheConnection, CacheState, NothingCached, observe_handlers, scheduled_work_note
+from hevlayer.gateway.observe import (
+    CacheConnection,
+    CacheState,
+    DocumentCacheStates,
+    NothingCached,
+    observe_handlers,
+    scheduled_work_note,
+)
 from hevlayer.gateway.router import Access, Route, RouteContext, RouteSpec
 from hevlayer.http.messages import Request
 from hevlayer.metrics import Metrics
+from hevlayer.stores.doccache import DocumentCache
+from hevlayer.testing.clock import FakeClock
 
 
 class WholeBody:
@@ -27,14 +36,11 @@ def context(target="/health", method="GET", headers=(), body=b"", **parameters):
 
 
 class Cache(NothingCached):
-    def connection(self):
+    async def connection(self):
         return CacheConnection("embedded", connected=True, generation=3)
 
     def cache_state(self, namespace):
         return CacheState("warm", 1_747_300_000_123)
-
-    def cached_namespaces(self):
-        return ["products"]
 
 
 class Answer:
@@ -60,7 +66,14 @@ class Backend:
 def handlers(*, metrics=None, token="", backend=None, blockers=(), notes=(), cache=None):
     authenticator = Authenticator("", "", token)
     return observe_handlers(
-        "1.2.3", metrics or Metrics(), authenticator, cache or Cache(), backend, blockers=blockers, notes=notes
+        "1.2.3",
+        metrics or Metrics(),
+        authenticator,
+        cache or Cache(),
+        backend,
+        blockers=blockers,
+        notes=notes,
+        watched=lambda: ["products"],
     )
 
 
@@ -80,7 +93,14 @@ async def test_health_is_200_and_tells_the_cache():
 
 async def test_health_without_a_cache():
     body = orjson.loads((await handlers(cache=NothingCached())["health"](context())).body)
-    assert (body["aerospike"]["connected"], body["cache_state"]) == (False, [])
+    assert body["aerospike"] == {"connected": False, "generation": 0}
+    assert body["cache_state"][0]["state"] == "cold"
+
+
+async def test_health_with_a_document_cache_that_is_switched_off():
+    off = DocumentCacheStates(DocumentCache(None, FakeClock()))
+    body = orjson.loads((await handlers(cache=off)["health"](context())).body)
+    assert body["document_cache"] == {"engine": "none", "connected": False}
 
 
 async def test_a_metrics_token_closes_the_namespaces_of_health():

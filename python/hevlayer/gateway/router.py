@@ -186,7 +186,7 @@ class Router:
         node = self._walk(segments, 1, parameters)
         if node is not None:
             return Match(node.methods, parameters, "")
-        if len(segments) > 2 and segments[2] in _ROOTS and segments[1] not in _ROOTS:
+        if len(segments) > 2 and segments[2] in _ROOTS and segments[1] and segments[1] not in _ROOTS:
             parameters = {}
             node = self._walk(segments, 2, parameters)
             if node is not None:

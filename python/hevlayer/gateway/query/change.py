@@ -31,11 +31,16 @@ def plan_change(scan: QueryScan, mode: Mode) -> Change:
 def changed(body: bytes, scan: QueryScan, change: Change) -> bytes:
     """An answer without reserved attributes, and with `results` for the Layer dialect.
 
-    Raises: UpstreamError: it is not JSON.
+    Raises: UpstreamError: it is not JSON, or has no rows.
     """
     try:
         if change.strips:
             body = strip_rows(body)
-        return layer_results(body) if scan.dialect == "layer" else body
+        if scan.dialect != "layer":
+            return body
+        with_results = layer_results(body)
     except SpliceError as error:
         raise UpstreamError("the upstream's answer to the query is not JSON") from error
+    if len(with_results) == len(body):
+        raise UpstreamError("the upstream's answer to the query has no rows")
+    return with_results

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 
-from hevlayer.cli import origin
+from hevlayer.cli import dev, gateway, origin
 from hevlayer.cli.options import Command, add_options, resolve
 from hevlayer.errors import ConfigurationError
 
@@ -22,6 +22,8 @@ def _version(_values: Mapping[str, object]) -> int:
 
 
 COMMANDS: tuple[Command, ...] = (
+    dev.COMMAND,
+    gateway.COMMAND,
     origin.COMMAND,
     Command("version", "print the version", (), _version),
 )

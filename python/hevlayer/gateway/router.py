@@ -29,8 +29,20 @@ class Access(Enum):
     """Nothing, unless a metrics token is configured."""
     RELAY = "relay"
     """The gateway's key; in pass-through mode the upstream judges the bearer, and nothing that we hold is served."""
+    KEYED = "keyed"
+    """The gateway's key; in pass-through mode as OBSERVE. For what belongs to the process, not to a namespace."""
     HELD = "held"
     """As RELAY; in pass-through mode the bearer must also have a grant on the namespace."""
+
+
+class Family(Enum):
+    """Which metrics a route feeds, beside the request counter."""
+
+    QUERY = "query"
+    WRITE = "write"
+    HEAD = "head"
+    LIST = "list"
+    OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,54 +54,48 @@ class RouteSpec:
     handler: str
     operation: str
     access: Access
+    family: Family = Family.OTHER
 
 
 class RouteContext:
     """One request on its way through the gateway. Mutable: middleware and handlers note what the log and metrics need.
 
     `namespace` is the decoded name or "" (routes without one); `parameters` are raw (percent-encoded) segments by
-    name; `upstream_target` is the request target without a region prefix, still as sent.
+    name; `upstream_target` is the request target without `prefix` (b"" or b"/region"), still as sent. The rest are
+    notes: what the query or write was like, and how long the upstream took (seconds, all calls together).
     """
 
-    __slots__ = (
-        "consistency",
-        "credential",
-        "failure",
-        "namespace",
-        "parameters",
-        "request",
-        "request_id",
-        "route",
-        "started",
-        "trace_id",
-        "traceparent",
-        "upstream_seconds",
-        "upstream_target",
-    )
+    # Class-level defaults: most requests change few of them.
+    request_id = ""
+    trace_id = ""
+    traceparent = b""
+    upstream_seconds = 0.0
+    upstream_calls = 0
+    consistency = ""
+    failure = ""
+    has_filter = False
+    has_rank_by = False
+    legs = 0
+    rows = 0
 
     def __init__(
         self,
         request: Request,
         route: "Route",
         parameters: Mapping[str, str],
-        upstream_target: bytes,
+        prefix: bytes,
         credential: "Credential",
         started: float,
     ) -> None:
         self.request = request
         self.route = route
         self.parameters = parameters
-        self.upstream_target = upstream_target
+        self.prefix = prefix
+        self.upstream_target = request.target[len(prefix) :] if prefix else request.target
         self.credential = credential
         self.started = started
         raw = parameters.get(NAMESPACE_PARAMETER, "")
         self.namespace = unquote(raw) if "%" in raw else raw
-        self.request_id = ""
-        self.trace_id = ""
-        self.traceparent = b""
-        self.upstream_seconds = 0.0
-        self.consistency = ""
-        self.failure = ""
 
     def parameter(self, name: str) -> str:
         """A path parameter, percent-decoded as UTF-8.
@@ -115,13 +121,14 @@ RouteHandler = Callable[[RouteContext], Awaitable[Response]]
 class Route:
     """A compiled row: the spec, its handler, and its parts as plain attributes for the hot path."""
 
-    __slots__ = ("access", "handler", "operation", "spec")
+    __slots__ = ("access", "family", "handler", "operation", "spec")
 
     def __init__(self, spec: RouteSpec, handler: RouteHandler) -> None:
         self.spec = spec
         self.handler = handler
         self.operation = spec.operation
         self.access = spec.access
+        self.family = spec.family
 
 
 class _Node:
@@ -179,7 +186,7 @@ class Router:
         node = self._walk(segments, 1, parameters)
         if node is not None:
             return Match(node.methods, parameters, "")
-        if len(segments) > 2 and segments[2] in _ROOTS and segments[1] not in _ROOTS:
+        if len(segments) > 2 and segments[2] in _ROOTS and segments[1] and segments[1] not in _ROOTS:
             parameters = {}
             node = self._walk(segments, 2, parameters)
             if node is not None:
@@ -205,7 +212,7 @@ class Router:
         return node if node.methods else None
 
     def route(self, method: str, path: str) -> tuple[Route, Match]:
-        """The route and its match.
+        """The route and what it matched.
 
         Raises: NotFoundError: no route has this path. MethodNotAllowedError: it has other methods; `fields.allow`
             lists them.

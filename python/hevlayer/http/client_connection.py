@@ -268,6 +268,10 @@ class UpstreamConnection(asyncio.Protocol):
             if status == 101:
                 raise ProtocolError("response: status 101 to a request that asked for no upgrade")
             return
+        if not self._parser.should_keep_alive():
+            self._dirty = True
+            if self._parser.get_http_version() not in ("1.1", "1.0"):
+                raise ProtocolError(f"response: HTTP/{self._parser.get_http_version()}")
         length: int | None = None
         chunked = False
         for name, value in headers:
@@ -286,7 +290,6 @@ class UpstreamConnection(asyncio.Protocol):
             if self._is_head:
                 # The parser would wait for a body; it is replaced before the next request.
                 self._complete = True
-                self._dirty = not self._parser.should_keep_alive()
             return
         self._length_known = chunked or length is not None
         if length is not None and length > self._whole_bytes_max:
@@ -309,8 +312,6 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._head_done:
             self._complete = True
-            if not self._length_known or not self._parser.should_keep_alive():
-                self._dirty = True
 
     def _begin_stream(self) -> None:
         response = self._response

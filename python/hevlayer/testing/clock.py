@@ -5,7 +5,7 @@ import heapq
 import itertools
 
 # How often the loop is let run after each step: enough for chains of awaits that need no real input or output.
-SETTLE_ROUNDS = 50
+SETTLE_ROUNDS = 12
 
 
 class FakeClock:

@@ -1,1 +1,3 @@
 //! Typed ids and values, and the binary layout of a cached row.
+
+pub mod id;

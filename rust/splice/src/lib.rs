@@ -1,1 +1,46 @@
 //! Byte-level JSON: finds keys, splices edits in, and never builds a tree.
+//!
+//! A body is read once, strictly, and only positions are kept. Every output is the input's bytes in order, with the
+//! edits between them.
+
+mod answer;
+mod error;
+mod file;
+mod lanes;
+mod prune;
+mod query;
+mod reader;
+mod tape;
+mod text;
+mod write;
+
+pub use answer::{layer_results, strip_rows, strip_schema, top_level};
+pub use error::{Code, SpliceError};
+pub use query::{NearestId, QueryRender, QueryScan, LEGS_MAX};
+pub use reader::DEPTH_MAX;
+pub use file::Mapped;
+pub use write::{Exclusive, RenderState, WriteScan};
+
+/// Attributes that begin so are ours.
+pub const RESERVED_PREFIX: &str = "_hevlayer_";
+/// When a row was last written, in epoch milliseconds.
+pub const STAMP_ATTRIBUTE: &str = "_hevlayer_upserted_at";
+/// Which shard a row is in.
+pub const SHARD_ATTRIBUTE: &str = "_hevlayer_shard";
+
+/// How a body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    Native,
+    Layer,
+}
+
+impl Dialect {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Layer => "layer",
+        }
+    }
+}

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from hevlayer.clock import Clock
 from hevlayer.errors import LayerError
-from hevlayer.gateway.consistency.decide import Failed, Gone, PollResult, Seen, judge_poll, plan_delay
+from hevlayer.gateway.consistency.decide import Failed, Gone, PollResult, Seen, after_failure, judge_poll, plan_delay
 from hevlayer.gateway.consistency.registry import Entry, Registry
 from hevlayer.gateway.consistency.stamps import Stamper
 
@@ -71,6 +71,7 @@ class Watcher:
         self._concurrent_max = concurrent_max
         self._rng = rng or random.Random()  # noqa: S311 -- jitter, not a secret
         self._running: dict[asyncio.Task[None], float] = {}
+        self._closed = False
 
     @property
     def polls_running(self) -> int:
@@ -87,7 +88,7 @@ class Watcher:
         for task, cancel_at in list(self._running.items()):
             if now >= cancel_at:
                 task.cancel()
-        while len(self._running) < self._concurrent_max:
+        while len(self._running) < self._concurrent_max and not self._closed:
             entry = self._registry.take_due(now)
             if entry is None:
                 return
@@ -97,6 +98,8 @@ class Watcher:
             task.add_done_callback(self._running.pop)
 
     async def close(self) -> None:
+        """Ends the polls under way; none starts any more."""
+        self._closed = True
         tasks = list(self._running)
         for task in tasks:
             task.cancel()
@@ -147,9 +150,13 @@ class Watcher:
             case Gone():
                 self._registry.mark_gone(entry)
                 return
+            case Failed("no_credential"):
+                # Nothing was asked, so there is nothing to spare: the next request may bring a key.
+                entry.view = after_failure(entry.view, self._stamper.now_ms())
             case Failed(reason):
+                entry.view = after_failure(entry.view, self._stamper.now_ms())
                 entry.failures += 1
-                if entry.failures == 1 and reason != "no_credential":
+                if entry.failures == 1:
                     log.warning("namespace poll failed", extra={"namespace": entry.namespace, "reason": reason})
         self._plan_next(entry)
 

@@ -1,0 +1,294 @@
+"""The composition root of the gateway: makes every part, starts the loops, serves, and stops in order."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import random
+import signal
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from hevlayer import __version__
+from hevlayer.clock import Clock, Supervisor, SystemClock
+from hevlayer.gateway.access_log import OFF, AccessLog
+from hevlayer.gateway.auth import Authenticator, BackgroundBearers, Credential, Grants
+from hevlayer.gateway.config import GatewayConfig
+from hevlayer.gateway.consistency import FloorKeeper, Registry, Stamper, Watcher
+from hevlayer.gateway.drain import Drain, Phase
+from hevlayer.gateway.logs import configure_logging
+from hevlayer.gateway.middleware import Pipeline
+from hevlayer.gateway.namespaces import NamespaceRoutes, RelayedExchanges
+from hevlayer.gateway.observe import (
+    CacheStates,
+    NothingCached,
+    attach_consistency,
+    attach_process,
+    attach_server,
+    observe_handlers,
+    scheduled_work_note,
+)
+from hevlayer.gateway.query.execute import QueryRoutes
+from hevlayer.gateway.query.nearest import StoredVectors
+from hevlayer.gateway.query.plan import Mode
+from hevlayer.gateway.relay import Relay, RelayRoutes
+from hevlayer.gateway.router import RouteHandler, Router
+from hevlayer.gateway.routes import ROUTES
+from hevlayer.gateway.spool import Intake, Spool
+from hevlayer.gateway.write.execute import WriteRoutes
+from hevlayer.gateway.write.mirror import NoMirror, WriteMirror
+from hevlayer.http.server import HttpServer, ServerConfig, serve
+from hevlayer.kernels.splice import strip_schema
+from hevlayer.metrics import Metrics
+from hevlayer.stores.objects import LocalObjects
+from hevlayer.stores.turbopuffer import Deadlines, Upstream
+
+log = logging.getLogger("hevlayer.gateway")
+
+_ACCESS_LOG_DESCRIPTORS = {"stdout": 1, "stderr": 2, "off": OFF}
+
+
+class Gateway:
+    """One gateway process. Make it inside a running loop; `start`, then `stop`."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        *,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        access_log: AccessLog | None = None,
+        mirror: WriteMirror | None = None,
+        cache_states: CacheStates | None = None,
+    ) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.rng = rng or random.Random()  # noqa: S311 -- trace ids, not secrets
+        self.metrics = Metrics(namespaces_max=config.metrics_namespaces_max)
+        self.drain_state = Drain()
+        self.supervisor = Supervisor(self.clock)
+        self.access_log = access_log or AccessLog(_ACCESS_LOG_DESCRIPTORS[config.access_log])
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self.data_dir = config.data_dir or self._make_temporary()
+        self._server: HttpServer | None = None
+
+        quick = Deadlines(config.first_byte_timeout_seconds, config.total_timeout_seconds)
+        write = Deadlines(config.write_timeout_seconds, config.write_timeout_seconds)
+        slow = Deadlines(config.slow_timeout_seconds, config.slow_timeout_seconds)
+        self.upstream = Upstream(
+            config.upstream_base_url,
+            self.clock,
+            deadlines=quick,
+            connect_seconds=config.connect_timeout_seconds,
+            connections_max=config.upstream_connections_max,
+            ca_file=str(config.upstream_ca_file) if config.upstream_ca_file else None,
+            inflight=self.metrics.upstream_inflight,
+        )
+        self.authenticator = Authenticator(config.gateway_api_key, config.turbopuffer_api_key, config.metrics_token)
+        self.bearers = BackgroundBearers(config.turbopuffer_api_key)
+        self.grants = Grants(self._probe, self.clock)
+
+        self.stamper = Stamper(self.clock, unknown_write_seconds=config.unknown_write_seconds)
+        self.registry = Registry(
+            self.clock,
+            self.stamper,
+            interval_seconds=config.consistency_poll_interval_ms / 1000,
+            namespaces_max=config.namespaces_max,
+            idle_seconds=config.namespace_idle_seconds,
+        )
+        self.floor = FloorKeeper(self.clock, self.stamper, self.data_dir)
+        self.watcher = Watcher(
+            self.clock,
+            self.registry,
+            self.stamper,
+            self.upstream.metadata,
+            self.bearers,
+            self.metrics,
+            margin_ms=config.consistency_safety_margin_ms,
+            deadline_seconds=config.consistency_poll_timeout_seconds,
+            concurrent_max=config.consistency_polls_concurrent_max,
+        )
+
+        self.spool = Spool(config.spool_dir, config.spool_bytes_max)
+        intake = Intake(self.spool, memory_bytes_max=config.body_memory_bytes_max, bytes_max=config.body_bytes_max)
+        self.relay = Relay(self.upstream, self.clock, self.bearers, self.registry, body_bytes_max=config.body_bytes_max)
+        relays = RelayRoutes(self.relay, slow=slow)
+        queries = QueryRoutes(
+            self.relay,
+            intake,
+            self.registry,
+            StoredVectors(self.relay),
+            self.metrics,
+            self.clock,
+            mode=Mode(config.consistency),
+            watermark_age_ms_max=config.watermark_age_ms_max,
+        )
+        writes = WriteRoutes(
+            self.relay,
+            intake,
+            self.registry,
+            self.stamper,
+            mirror or NoMirror(),
+            self.metrics,
+            deadlines=write,
+            slow=slow,
+        )
+        states = cache_states or NothingCached()
+        self.namespaces = NamespaceRoutes(
+            RelayedExchanges(self.relay, self.bearers, self.clock),
+            self.registry,
+            LocalObjects(config.objects_dir or self.data_dir),
+            self.bearers,
+            states,
+            strip_schema,
+            self.metrics,
+            self.clock,
+            listing_ttl_ms=config.namespace_list_cache_ttl_ms,
+        )
+        self.metrics_backend = self._backend(config.metrics_backend_url, quick)
+        handlers: Mapping[str, RouteHandler] = {
+            "relay": relays.relay,
+            "relay_slow": relays.relay_slow,
+            "relay_query": relays.relay_query,
+            "query": queries.query,
+            "write": writes.write,
+            "write_legacy": writes.write_legacy,
+            "schema": writes.schema,
+            "update_schema": writes.update_schema,
+            **self.namespaces.handlers,
+            **observe_handlers(
+                __version__,
+                self.metrics,
+                self.authenticator,
+                states,
+                self.metrics_backend,
+                blockers=(self.drain_state.reason,),
+                notes=(scheduled_work_note(self.bearers.configured),),
+            ),
+        }
+        attach_consistency(self.metrics, self.registry, self.stamper, self.clock)
+        attach_server(self.metrics, self._open_connections, self._requests_in_flight)
+        attach_process(self.metrics)
+        self.pipeline = Pipeline(
+            Router([spec for spec in ROUTES if spec.handler in handlers], handlers),
+            self.authenticator,
+            self.grants,
+            self.drain_state,
+            self.metrics,
+            self.access_log,
+            self.clock,
+            self.rng,
+            prefix_region=config.prefix_region,
+        )
+
+    def _backend(self, url: str, deadlines: Deadlines) -> Upstream | None:
+        """The server behind the PromQL routes, spoken to like the upstream."""
+        if not url:
+            return None
+        config = self.config
+        return Upstream(
+            url,
+            self.clock,
+            deadlines=deadlines,
+            connect_seconds=config.connect_timeout_seconds,
+            connections_max=config.upstream_connections_max,
+        )
+
+    def _open_connections(self) -> int:
+        return 0 if self._server is None else self._server.connections
+
+    def _requests_in_flight(self) -> int:
+        return 0 if self._server is None else self._server.inflight
+
+    def _make_temporary(self) -> Path:
+        self._temporary = tempfile.TemporaryDirectory(prefix="hevlayer-gateway-")
+        return Path(self._temporary.name)
+
+    async def _probe(self, namespace: str, credential: Credential) -> int:
+        status, _ = await self.upstream.metadata(namespace, credential.bearer)
+        if 200 <= status < 300:
+            self.bearers.note_success(namespace, credential)
+        return status
+
+    @property
+    def port(self) -> int:
+        """The bound TCP port; 0 before `start`."""
+        return 0 if self._server is None else self._server.port
+
+    async def start(self) -> None:
+        """Recovers what an earlier process left, starts the loops and listens. Raises: OSError."""
+        config = self.config
+        self.spool.prepare()
+        await self.floor.start()
+        self.supervisor.start("consistency watcher", self.watcher.run)
+        self.supervisor.start("floor keeper", self.floor.run)
+        self.supervisor.start("unfinished deletes", self.namespaces.deletes.run)
+        if self.access_log.enabled:
+            self.supervisor.start("access log", self._flush_access_log)
+        self._server = await serve(
+            self.pipeline,
+            host=config.host,
+            port=config.port,
+            config=ServerConfig(connections_max=config.connections_max),
+            clock=self.clock,
+        )
+        log.info(
+            "gateway listening",
+            extra={"host": config.host, "port": self.port, "upstream": config.upstream_base_url},
+        )
+
+    async def _flush_access_log(self) -> None:
+        await self.access_log.run(self.clock)
+
+    async def stop(self) -> None:
+        """Drains: /ready turns 503, requests in flight finish, loops stop, and everything is closed."""
+        config = self.config
+        self.drain_state.phase = Phase.LEAVING
+        if config.drain_delay_seconds:
+            await self.clock.sleep(config.drain_delay_seconds)
+        self.drain_state.phase = Phase.REFUSING
+        if self._server is not None:
+            finished = await self._server.drain(config.drain_seconds)
+            if not finished:
+                log.warning("requests were still running at the end of the drain")
+            await self._server.close()
+        await self.watcher.close()
+        await self.supervisor.close()
+        await self.floor.stop()
+        await self.upstream.close()
+        if self.metrics_backend is not None:
+            await self.metrics_backend.close()
+        self.access_log.flush()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+        log.info("gateway stopped")
+
+
+async def run_gateway(config: GatewayConfig) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
+
+    Raises: OSError: it cannot listen or write its state.
+    """
+    configure_logging(config.log_level)
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+
+    def stop(number: signal.Signals) -> None:
+        if stopping.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, stop, number)
+    gateway = Gateway(config)
+    try:
+        await gateway.start()
+        # What lives as long as the process need not be looked through at every collection.
+        gc.collect()
+        gc.freeze()
+        await stopping.wait()
+    finally:
+        await gateway.stop()

@@ -1,0 +1,5 @@
+"""Documents by id: from the cache, else from the upstream, which then fills the cache."""
+
+from hevlayer.gateway.fetch.routes import FetchRoutes
+
+__all__ = ["FetchRoutes"]

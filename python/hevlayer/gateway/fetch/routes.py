@@ -1,0 +1,266 @@
+"""GET and POST /v2/namespaces/{ns}/documents."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+
+import orjson
+
+from hevlayer.clock import Clock
+from hevlayer.errors import NotFoundError
+from hevlayer.gateway.fetch.decode import DocumentId, Projections, read_batch, read_id
+from hevlayer.gateway.fetch.flights import Flights
+from hevlayer.gateway.fetch.reader import (
+    DocumentReader,
+    Facts,
+    FactsOfNamespaces,
+    NamespaceViews,
+    ReadUpstream,
+    RefusedError,
+    gather_all,
+)
+from hevlayer.gateway.router import RouteContext
+from hevlayer.http.messages import Response
+from hevlayer.kernels.doccache import DocProjection, DocRows
+from hevlayer.stores.doccache import DocumentCache, Miss
+from hevlayer.wire.bodies import JSON_CONTENT_TYPE
+
+T = TypeVar("T")
+
+# Ids in one upstream request, and such requests at one time for one batch: the upstream has 16 permits a namespace.
+CHUNK_IDS = 500
+CHUNKS_AT_ONCE = 4
+BODY_BYTES_MAX = 16 * 1024 * 1024
+
+CACHE_HEADER = b"x-layer-cache"
+_TEXT_CONTENT_TYPE = (b"content-type", b"text/plain; charset=utf-8")
+_HIT = (CACHE_HEADER, b"hit")
+
+FlightKey = tuple[bytes, str, bytes, int]
+
+
+class FetchObserver(Protocol):
+    """Where measurements go."""
+
+    def observe_fetch(
+        self, operation: str, namespace: str, cache_result: str, seconds: float, ids: int = 1
+    ) -> None: ...
+
+
+class FetchRoutes:
+    """The two routes. Access to the namespace is proved before they run."""
+
+    def __init__(
+        self,
+        cache: DocumentCache,
+        upstream: ReadUpstream,
+        views: NamespaceViews,
+        clock: Clock,
+        *,
+        observer: FetchObserver | None = None,
+    ) -> None:
+        self._cache = cache
+        self._now = clock.monotonic
+        self._observer = observer
+        self._facts = FactsOfNamespaces(upstream, views, clock)
+        self._reader = DocumentReader(upstream, cache)
+        self._flights: Flights[FlightKey, DocRows] = Flights()
+        self._projections = Projections()
+
+    def forget(self, namespace: str) -> None:
+        """The namespace was deleted or made anew."""
+        self._facts.forget(namespace)
+
+    async def fetch_document(self, context: RouteContext) -> Response:
+        """GET …/documents/{doc_id}: one document; 404 when it does not exist."""
+        started = self._now()
+        namespace = context.namespace
+        projection = self._projections.of_query(context.request.query)
+        text = context.parameter("doc_id")
+        facts = self._facts.known(namespace)
+        try:
+            if facts is None:
+                facts = await self._facts.ask(namespace, context.credential, context.traceparent)
+            document_id = read_id(text, facts.id_type)
+            if document_id is None:
+                raise _not_found(text, namespace, facts)
+            found = await self._cache.lookup(namespace, document_id.key, projection, facts.id_type)
+            if type(found) is bytes:
+                self._observe("single", namespace, "hit", started, 1)
+                return Response(200, [JSON_CONTENT_TYPE, _HIT], found)
+            assert isinstance(found, Miss)
+            result = "miss-on-error" if found.failed else "miss"
+            document = await self._read_one(context, text, document_id, facts, projection, found)
+        except RefusedError as refusal:
+            return _relayed(refusal)
+        self._observe("single", namespace, result, started, 1)
+        return Response(200, [JSON_CONTENT_TYPE, (CACHE_HEADER, result.encode())], document)
+
+    async def _read_one(
+        self,
+        context: RouteContext,
+        text: str,
+        document_id: DocumentId,
+        facts: Facts,
+        projection: DocProjection,
+        miss: Miss,
+    ) -> bytes:
+        """The document of an id that was not in the cache.
+
+        Raises: NotFoundError: it does not exist. RefusedError, UpstreamError.
+        """
+        try:
+            rows = await asyncio.shield(self._flight(context, [document_id], facts, miss.ticket))
+        except RefusedError as refusal:
+            fresh = await self._fresh_facts(context, facts, refusal)
+            again = read_id(text, fresh.id_type)
+            if again is None:
+                raise _not_found(text, context.namespace, fresh) from refusal
+            document_id, facts = again, fresh
+            rows = await asyncio.shield(self._flight(context, [document_id], facts, 0))
+        document = rows.document(document_id.key, projection, facts.id_type)
+        if document is None:
+            raise _not_found(text, context.namespace, facts)
+        return document
+
+    async def fetch_documents(self, context: RouteContext) -> Response:
+        """POST …/documents: the documents of a list of ids in its order, each id once, and those that are missing."""
+        started = self._now()
+        namespace = context.namespace
+        batch = read_batch(await context.request.body.read(BODY_BYTES_MAX))
+        try:
+            facts = self._facts.known(namespace)
+            if facts is None:
+                facts = await self._facts.ask(namespace, context.credential, context.traceparent)
+            try:
+                body, result = await self._read_batch(context, batch.ids, batch.projection, facts)
+            except RefusedError as refusal:
+                facts = await self._fresh_facts(context, facts, refusal)
+                body, result = await self._read_batch(context, batch.ids, batch.projection, facts)
+        except RefusedError as refusal:
+            return _relayed(refusal)
+        self._observe("batch", namespace, result, started, len(batch.ids))
+        return Response(200, [JSON_CONTENT_TYPE, (CACHE_HEADER, result.encode())], body)
+
+    async def _read_batch(
+        self, context: RouteContext, texts: Sequence[str], projection: DocProjection, facts: Facts
+    ) -> tuple[list[bytes], str]:
+        # By key, so that two spellings of one uuid are one document.
+        wanted: dict[bytes, DocumentId] = {}
+        spelled: dict[str, bytes | None] = {}
+        for text in texts:
+            document_id = read_id(text, facts.id_type)
+            spelled[text] = document_id.key if document_id else None
+            if document_id is not None:
+                wanted.setdefault(document_id.key, document_id)
+        keys = list(wanted)
+        held, miss = await self._cache.lookup_many(context.namespace, keys, projection)
+        documents = dict(zip(keys, held, strict=True))
+        absent = [wanted[key] for key in keys if documents[key] is None]
+        if absent:
+            for rows in await self._read_many(context, absent, facts, miss.ticket):
+                for each in absent:
+                    if documents[each.key] is None:
+                        documents[each.key] = rows.document(each.key, projection)
+        result = batch_result(len(keys), len(absent), failed=miss.failed)
+        return render_batch(spelled, documents, facts.id_type), result
+
+    async def _read_many(
+        self, context: RouteContext, absent: Sequence[DocumentId], facts: Facts, ticket: int
+    ) -> list[DocRows]:
+        """The rows of ids that were not in the cache; those that another request reads already are waited for."""
+        gate = asyncio.Semaphore(CHUNKS_AT_ONCE)
+        tasks: set[asyncio.Task[DocRows]] = set()
+        own: list[DocumentId] = []
+        for each in absent:
+            task = self._flights.under_way(self._flight_key(context, each))
+            if task is None:
+                own.append(each)
+            else:
+                tasks.add(task)
+        for start in range(0, len(own), CHUNK_IDS):
+            tasks.add(self._flight(context, own[start : start + CHUNK_IDS], facts, ticket, gate))
+        return await gather_all(list(tasks))
+
+    def _flight_key(self, context: RouteContext, document_id: DocumentId) -> FlightKey:
+        # The generation keeps a read that begins after a write from joining one that began before it.
+        generation = self._cache.generation(context.namespace, document_id.key)
+        return context.credential.digest, context.namespace, document_id.key, generation
+
+    def _flight(
+        self,
+        context: RouteContext,
+        ids: Sequence[DocumentId],
+        facts: Facts,
+        ticket: int,
+        gate: asyncio.Semaphore | None = None,
+    ) -> "asyncio.Task[DocRows]":
+        keys = [self._flight_key(context, each) for each in ids]
+        under_way = self._flights.under_way(keys[0]) if len(keys) == 1 else None
+        if under_way is not None:
+            return under_way
+        namespace, credential, traceparent = context.namespace, context.credential, context.traceparent
+
+        async def read() -> DocRows:
+            return await self._reader.read(namespace, ids, facts, ticket, credential, traceparent)
+
+        return self._flights.start(keys, read if gate is None else _gated(gate, read))
+
+    async def _fresh_facts(self, context: RouteContext, facts: Facts, refusal: RefusedError) -> Facts:
+        """Other facts than these, under which it is worth to ask again; else the refusal stands."""
+        if not self._reader.may_be_stale(refusal):
+            raise refusal
+        fresh = await self._facts.ask(context.namespace, context.credential, context.traceparent)
+        if fresh.id_type == facts.id_type:
+            raise refusal
+        return fresh
+
+    def _observe(self, operation: str, namespace: str, result: str, started: float, ids: int) -> None:
+        if self._observer is not None:
+            self._observer.observe_fetch(operation, namespace, result, self._now() - started, ids)
+
+
+def batch_result(ids: int, absent: int, *, failed: bool) -> str:
+    """The value of the cache header: the worst case over the batch."""
+    if failed:
+        return "miss-on-error"
+    if not absent:
+        return "hit"
+    return "partial" if absent < ids else "miss"
+
+
+def render_batch(spelled: dict[str, bytes | None], documents: dict[bytes, bytes | None], id_type: str) -> list[bytes]:
+    """`{"documents": […], "missing": […], "id_type": …}` as buffers; each document once, at its first mention."""
+    parts = [b'{"documents":[']
+    missing: list[str] = []
+    given: set[bytes] = set()
+    for text, key in spelled.items():
+        document = None if key is None else documents[key]
+        if key is None or document is None:
+            missing.append(text)
+        elif key not in given:
+            given.add(key)
+            parts.append(b"," if len(given) > 1 else b"")
+            parts.append(document)
+    tail = orjson.dumps({"missing": missing, "id_type": id_type})
+    return [b"".join([*parts, b"],", tail[1:]])]
+
+
+def _gated(gate: asyncio.Semaphore, read: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
+    async def gated() -> T:
+        async with gate:
+            return await read()
+
+    return gated
+
+
+def _not_found(text: str, namespace: str, facts: Facts) -> NotFoundError:
+    return NotFoundError(
+        f"document '{text}' was not found in namespace '{namespace}', whose ids are of type {facts.id_type}",
+        fields={"id": text},
+    )
+
+
+def _relayed(refusal: RefusedError) -> Response:
+    is_json = refusal.body[:1] in (b"{", b"[")
+    return Response(refusal.status, [JSON_CONTENT_TYPE if is_json else _TEXT_CONTENT_TYPE], refusal.body)

@@ -1,0 +1,67 @@
+"""Namespace metadata: the upstream's answer with `id` and the `layer` block added."""
+
+from collections.abc import Callable
+
+from hevlayer.clock import Clock
+from hevlayer.gateway.consistency import NamespaceView, Registry
+from hevlayer.gateway.namespaces.exchange import Exchanged, Exchanges
+from hevlayer.gateway.namespaces.splice import add_members
+from hevlayer.gateway.router import RouteContext
+from hevlayer.http.messages import Response
+from hevlayer.metrics import Metrics
+
+# `{pinning, read_only}` and whatever the upstream may add to them.
+PATCH_BYTES_MAX = 1024 * 1024
+
+SchemaStripper = Callable[[bytes, str | None], bytes]
+"""Removes reserved attributes from a schema map: (body, the top-level key that holds it)."""
+
+
+def layer_block(view: NamespaceView) -> dict[str, object]:
+    """What we add to a namespace's metadata: the watermark, and whether the last poll found the index up to date."""
+    return {"stable_as_of": view.watermark_ms, "is_stable": view.is_stable}
+
+
+class MetadataRoutes:
+    """GET v2 and v1 metadata, and PATCH v1 metadata, which answers with metadata too."""
+
+    def __init__(
+        self,
+        exchanges: Exchanges,
+        registry: Registry,
+        strip_schema: SchemaStripper,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._exchanges = exchanges
+        self._registry = registry
+        self._strip_schema = strip_schema
+        self._metrics = metrics
+        self._now = clock.monotonic
+
+    async def metadata(self, context: RouteContext) -> Response:
+        """GET …/metadata: native fields as they are, reserved attributes out of the schema, `id` and `layer` added."""
+        started = self._now()
+        answer = await self._exchanges.call(context)
+        if answer.ok:
+            self._registry.touch(context.namespace)
+        self._metrics.observe_head(context.namespace, answer.status, self._now() - started)
+        return self._enriched(context.namespace, answer)
+
+    async def update_metadata(self, context: RouteContext) -> Response:
+        """PATCH …/metadata: the body goes up as it came."""
+        body = await context.request.body.read(PATCH_BYTES_MAX)
+        answer = await self._exchanges.call(context, body=body)
+        return self._enriched(context.namespace, answer)
+
+    def _enriched(self, namespace: str, answer: Exchanged) -> Response:
+        if not answer.ok:
+            return answer.relayed()
+        members = {"id": _printable(namespace), "layer": layer_block(self._registry.view(namespace))}
+        enriched = add_members(answer.body, members)
+        return answer.relayed(None if enriched is None else self._strip_schema(enriched, "schema"))
+
+
+def _printable(namespace: str) -> str:
+    """The name as JSON can carry it: lone surrogates have no UTF-8."""
+    return namespace.encode("utf-8", "replace").decode()

@@ -1,0 +1,64 @@
+"""What the document cache tells about itself; health and the namespace listing read it."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from hevlayer.stores.doccache import DocumentCache
+
+
+@dataclass(frozen=True, slots=True)
+class CacheState:
+    """How much of a namespace the document cache holds. `state` is `cold`, `warming` or `warm`."""
+
+    state: str = "cold"
+    warmed_through_ms: int | None = None
+    warm_inflight: bool = False
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "state": self.state,
+            "warmed_through_ms": self.warmed_through_ms,
+            "warm_inflight": self.warm_inflight,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CacheConnection:
+    """Whether the cache answers. `generation` counts its connections; an embedded engine has one."""
+
+    engine: str
+    connected: bool
+    generation: int
+
+
+class CacheStates(Protocol):
+    async def connection(self) -> CacheConnection: ...
+
+    def cache_state(self, namespace: str) -> CacheState: ...
+
+
+class NothingCached:
+    """The answers of a gateway without a document cache."""
+
+    async def connection(self) -> CacheConnection:
+        return CacheConnection("none", connected=False, generation=0)
+
+    def cache_state(self, namespace: str) -> CacheState:
+        return CacheState()
+
+
+class DocumentCacheStates:
+    """The answers of the document cache. Only a warm that put every row makes a namespace warm, and none runs yet."""
+
+    def __init__(self, cache: DocumentCache, engine: str = "embedded") -> None:
+        self._cache = cache
+        self._engine = engine
+
+    async def connection(self) -> CacheConnection:
+        if not self._cache.enabled:
+            return CacheConnection("none", connected=False, generation=0)
+        stats = await self._cache.stats()
+        return CacheConnection(self._engine, connected=stats.available, generation=1)
+
+    def cache_state(self, namespace: str) -> CacheState:
+        return CacheState()

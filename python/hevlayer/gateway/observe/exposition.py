@@ -1,0 +1,34 @@
+"""The metrics themselves, and the catalog that describes them."""
+
+from hevlayer.errors import NotFoundError, ValidationError
+from hevlayer.gateway.responses import json_response
+from hevlayer.gateway.router import RouteContext
+from hevlayer.http.messages import Response
+from hevlayer.metrics import CONTENT_TYPE, FAMILIES, Metrics, catalog
+from hevlayer.metrics.registry import catalog_entry
+
+
+class MetricRoutes:
+    """GET /metrics, GET /v2/metrics/catalog and GET /v2/metrics/catalog/{name}."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._registry = metrics.registry
+
+    async def metrics(self, context: RouteContext) -> Response:
+        """The Prometheus text exposition."""
+        headers = [(b"content-type", CONTENT_TYPE), (b"cache-control", b"no-store")]
+        return Response(200, headers, self._registry.exposition())
+
+    async def metrics_catalog(self, context: RouteContext) -> Response:
+        """All metrics, or those of `?family=`."""
+        family = context.query_parameters().get("family")
+        if family is not None and family not in FAMILIES:
+            raise ValidationError(f"family must be one of {', '.join(FAMILIES)}")
+        return json_response(200, catalog(self._registry.declarations(), family))
+
+    async def metrics_catalog_entry(self, context: RouteContext) -> Response:
+        name = context.parameter("name")
+        for declaration in self._registry.declarations():
+            if declaration.name == name:
+                return json_response(200, catalog_entry(declaration))
+        raise NotFoundError(f"no metric {name!r} in the catalog")

@@ -1,0 +1,62 @@
+"""Metrics that are read when they are scraped: levels that somebody else keeps."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from hevlayer.clock import Clock
+from hevlayer.gateway.consistency import Registry, Stamper
+from hevlayer.metrics import Metrics
+from hevlayer.metrics.registry import Samples
+
+_STATM = Path("/proc/self/statm")
+_DESCRIPTORS = Path("/proc/self/fd")
+_RESIDENT_PAGES_FIELD = 1
+
+
+def attach_consistency(metrics: Metrics, registry: Registry, stamper: Stamper, clock: Clock) -> None:
+    """Watermark ages, watched namespaces and writes without an answer."""
+
+    def ages() -> Samples:
+        now = clock.now_ms()
+        oldest: dict[str, float] = {}
+        for entry in registry:
+            age = entry.view.watermark_age_ms(now)
+            if age is not None:
+                label = metrics.namespaces.label(entry.namespace)
+                oldest[label] = max(oldest.get(label, 0.0), age / 1000)
+        return [((label,), age) for label, age in oldest.items()]
+
+    metrics.watermark_age.read_from(ages)
+    metrics.watched_namespaces.read_from(lambda: [((), len(registry))])
+    metrics.unknown_writes.read_from(lambda: [((), stamper.unknown_total)])
+
+
+def attach_server(metrics: Metrics, connections: Callable[[], int], inflight: Callable[[], int]) -> None:
+    """The HTTP server's open connections and requests being served."""
+    metrics.http_connections.read_from(lambda: [((), connections())])
+    metrics.http_inflight.read_from(lambda: [((), inflight())])
+
+
+def attach_process(metrics: Metrics) -> None:
+    """CPU time everywhere; memory and descriptors where the system has /proc."""
+    metrics.process_cpu.read_from(lambda: [((), time.process_time())])
+    metrics.process_memory.read_from(_resident_bytes)
+    metrics.process_fds.read_from(_open_descriptors)
+
+
+def _resident_bytes() -> Iterator[tuple[tuple[str, ...], float]]:
+    try:
+        pages = int(_STATM.read_text().split()[_RESIDENT_PAGES_FIELD])
+    except (OSError, ValueError, IndexError):
+        return
+    yield (), pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _open_descriptors() -> Iterator[tuple[tuple[str, ...], float]]:
+    try:
+        # The listing itself holds one.
+        yield (), sum(1 for _ in _DESCRIPTORS.iterdir()) - 1
+    except OSError:
+        return

@@ -1,0 +1,206 @@
+"""Carries a query's plan out: bytes spliced, one upstream call, bytes relayed."""
+
+import asyncio
+import zlib
+from typing import NamedTuple, Protocol, assert_never
+
+from hevlayer.clock import Clock
+from hevlayer.gateway.consistency import NamespaceView
+from hevlayer.gateway.query.answer import stream_with_stable_as_of, with_stable_as_of
+from hevlayer.gateway.query.change import Change, changed, plan_change
+from hevlayer.gateway.query.nearest import StoredVectors, UpstreamRefusedError
+from hevlayer.gateway.query.plan import Consistency, Filtered, Mode, NearestToId, Read, plan_query
+from hevlayer.gateway.query.plan import Relay as RelayPlan
+from hevlayer.gateway.relay import Relay
+from hevlayer.gateway.router import RouteContext
+from hevlayer.gateway.scanning import OFF_LOOP_BYTES, scan_query
+from hevlayer.gateway.spool import Intake, is_gzipped
+from hevlayer.http.messages import Headers, Response
+from hevlayer.kernels.splice import QueryScan
+from hevlayer.metrics.billing import read_billing
+from hevlayer.stores.turbopuffer import Answer
+from hevlayer.wire.headers import CONSISTENCY, STABLE_AS_OF, response_headers
+
+OK = 200
+TOO_MANY_REQUESTS = 429
+# The caller may not know that the namespace exists, so nothing of it is told.
+_HIDING_STATUSES = frozenset({401, 403, 404})
+_CONSISTENCY_HEADERS = {each: (CONSISTENCY, each.value.encode()) for each in Consistency}
+_HEADER_TEXTS = {each: each.value for each in Consistency}
+GZIP_LEVEL = 1
+
+
+class Views(Protocol):
+    """What is known of namespaces."""
+
+    def view(self, namespace: str) -> NamespaceView: ...
+
+
+class QueryMetrics(Protocol):
+    """What queries count."""
+
+    def count_throttle_retry(self, namespace: str, status: int) -> None: ...
+
+    def add_billing(self, namespace: str, *, written: int = 0, queried: int = 0, returned: int = 0) -> None: ...
+
+
+class QueryRoutes:
+    """POST /v2/namespaces/{namespace}/query."""
+
+    def __init__(
+        self,
+        relay: Relay,
+        intake: Intake,
+        views: Views,
+        vectors: StoredVectors,
+        metrics: QueryMetrics,
+        clock: Clock,
+        *,
+        mode: Mode,
+        watermark_age_ms_max: int,
+    ) -> None:
+        self._relay = relay
+        self._intake = intake
+        self._views = views
+        self._vectors = vectors
+        self._metrics = metrics
+        self._now_ms = clock.now_ms
+        self._mode = mode
+        self._watermark_age_ms_max = watermark_age_ms_max
+
+    async def query(self, context: RouteContext) -> Response:
+        """A query of any shape and dialect."""
+        request = context.request
+        body = request.body.whole
+        gzipped = False
+        if body is None or request.header(b"content-encoding") is not None:
+            gzipped = is_gzipped(request)
+            body = await self._intake.in_memory(request)
+        scan = scan_query(body) if len(body) < OFF_LOOP_BYTES else await asyncio.to_thread(scan_query, body)
+        context.has_filter = scan.has_filter
+        context.has_rank_by = scan.has_rank_by
+        if scan.multi:
+            context.legs = scan.legs
+        view = self._views.view(context.namespace)
+        plan = plan_query(scan, view, self._mode, self._now_ms(), self._watermark_age_ms_max)
+        if isinstance(plan, NearestToId):
+            try:
+                vector: bytes | None = await self._vectors.mean(context, plan.ids, view)
+            except UpstreamRefusedError as refusal:
+                return self._relay.respond(context, refusal.answer)
+            read: Read = plan.read
+        else:
+            vector, read = None, plan
+        change = plan_change(scan, self._mode)
+        headers = self._relay.headers(context, identity=change.answer)
+        call = _Call(context, scan, body, headers, change.excludes, vector, gzipped)
+        consistency, answer = await self._carry_out(call, read)
+        context.consistency = _HEADER_TEXTS[consistency]
+        if answer.status != OK or answer.stream is not None or change.answer:
+            return await self._respond_otherwise(context, scan, change, answer, consistency, view.watermark_ms)
+        return self._respond(context, answer, consistency, view.watermark_ms)
+
+    async def _carry_out(self, call: "_Call", read: Read) -> tuple[Consistency, Answer]:
+        match read:
+            case Filtered(watermark_ms):
+                return Consistency.FILTERED, await self._send(call, eventual=True, watermark_ms=watermark_ms)
+            case RelayPlan(consistency, eventual, retry_watermark_ms):
+                answer = await self._send(call, eventual=eventual, watermark_ms=None)
+                if answer.status != TOO_MANY_REQUESTS or retry_watermark_ms is None:
+                    return consistency, answer
+                if answer.stream is not None:
+                    await answer.stream.aclose()
+                answer = await self._send(call, eventual=True, watermark_ms=retry_watermark_ms)
+                self._metrics.count_throttle_retry(call.context.namespace, answer.status)
+                return Consistency.FILTERED, answer
+            case _:
+                assert_never(read)
+
+    async def _send(self, call: "_Call", *, eventual: bool, watermark_ms: int | None) -> Answer:
+        body = call.scan.render(
+            eventual=eventual, watermark_ms=watermark_ms, exclude_reserved=call.excludes, vector=call.vector
+        )
+        if call.gzipped:
+            original = call.context.request.body.whole
+            if body is call.body and original is not None:
+                body = original
+            else:
+                body = gzip(body) if len(body) < OFF_LOOP_BYTES else await asyncio.to_thread(gzip, body)
+        return await self._relay.send(call.context, call.headers, body)
+
+    def _respond(
+        self, context: RouteContext, answer: Answer, consistency: Consistency, stable_as_of_ms: int | None
+    ) -> Response:
+        """The answer as it is, with the watermark in its headers and, when it is not compressed, in its body."""
+        headers = response_headers(answer.headers)
+        _tell(headers, consistency, stable_as_of_ms)
+        body = answer.body or b""
+        encoding = answer.header(b"content-encoding")
+        if encoding is not None and encoding != b"identity":
+            return Response(OK, headers, body)
+        self._bill(context, body)
+        if stable_as_of_ms is None:
+            return Response(OK, headers, body)
+        return Response(OK, headers, with_stable_as_of(body, stable_as_of_ms))
+
+    async def _respond_otherwise(
+        self,
+        context: RouteContext,
+        scan: QueryScan,
+        change: Change,
+        answer: Answer,
+        consistency: Consistency,
+        stable_as_of_ms: int | None,
+    ) -> Response:
+        """Errors, answers that come in pieces, and answers that we change."""
+        status, stream = answer.status, answer.stream
+        if status != OK:
+            response = self._relay.respond(context, answer)
+            if status not in _HIDING_STATUSES:
+                _tell(response.headers, consistency, stable_as_of_ms)
+            return response
+        if change.answer:
+            body = await self._relay.upstream.whole(answer)
+            if len(body) < OFF_LOOP_BYTES:
+                body = changed(body, scan, change)
+            else:
+                body = await asyncio.to_thread(changed, body, scan, change)
+            plain = [pair for pair in answer.headers if pair[0] != b"content-encoding"]
+            return self._respond(context, Answer(OK, plain, body), consistency, stable_as_of_ms)
+        encoding = answer.header(b"content-encoding")
+        if stream is None or stable_as_of_ms is None or (encoding is not None and encoding != b"identity"):
+            response = self._relay.respond(context, answer)
+            _tell(response.headers, consistency, stable_as_of_ms)
+            return response
+        headers = response_headers(answer.headers)
+        _tell(headers, consistency, stable_as_of_ms)
+        return Response(OK, headers, stream_with_stable_as_of(stream, stable_as_of_ms))
+
+    def _bill(self, context: RouteContext, body: bytes) -> None:
+        billing = read_billing(body)
+        if billing is not None:
+            self._metrics.add_billing(context.namespace, queried=billing.queried, returned=billing.returned)
+
+
+class _Call(NamedTuple):
+    """One query on its way: its body, and what does not depend on how it is read."""
+
+    context: RouteContext
+    scan: QueryScan
+    body: bytes
+    headers: Headers
+    excludes: bool
+    vector: bytes | None
+    gzipped: bool
+
+
+def _tell(headers: Headers, consistency: Consistency, stable_as_of_ms: int | None) -> None:
+    headers.append(_CONSISTENCY_HEADERS[consistency])
+    if stable_as_of_ms is not None:
+        headers.append((STABLE_AS_OF, b"%d" % stable_as_of_ms))
+
+
+def gzip(body: bytes) -> bytes:
+    """The body as one gzip member, compressed lightly: it crosses one hop."""
+    packer = zlib.compressobj(GZIP_LEVEL, wbits=zlib.MAX_WBITS | 16)
+    return packer.compress(body) + packer.flush()

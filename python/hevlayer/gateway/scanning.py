@@ -1,0 +1,42 @@
+"""The kernels' refusals as errors of ours."""
+
+from pathlib import Path
+
+from hevlayer.errors import LayerError, NotSupportedError, ValidationError
+from hevlayer.kernels.splice import QueryScan, SpliceError, WriteScan
+from hevlayer.wire.bodies import MalformedJsonError
+
+# Work on bodies of at least this size leaves the event loop to other requests meanwhile.
+OFF_LOOP_BYTES = 256 * 1024
+
+
+def scan_query(body: bytes) -> QueryScan:
+    """Raises: MalformedJsonError, ValidationError, NotSupportedError."""
+    try:
+        return QueryScan(body)
+    except SpliceError as error:
+        raise refusal(error) from error
+
+
+def scan_write(body: bytes, *, patch_method: bool) -> WriteScan:
+    """Raises: MalformedJsonError, ValidationError, NotSupportedError."""
+    try:
+        return WriteScan(body, patch_method=patch_method)
+    except SpliceError as error:
+        raise refusal(error) from error
+
+
+def scan_spooled_write(path: Path, *, patch_method: bool) -> WriteScan:
+    """Scans a body in a file. Raises: as `scan_write`; OSError."""
+    try:
+        return WriteScan.open(str(path), patch_method=patch_method)
+    except SpliceError as error:
+        raise refusal(error) from error
+
+
+def refusal(error: SpliceError) -> LayerError:
+    if error.code == "bad_json":
+        return MalformedJsonError(error.message)
+    if error.code == "not_supported":
+        return NotSupportedError(error.message)
+    return ValidationError(error.message)

@@ -1,0 +1,209 @@
+"""The embedded engine: the Rust engine on a local directory, with a time budget around every call.
+
+Calls that need neither the disk nor a wait are made in place: a thread would cost ten times what they do. What would
+wait is given to a thread and awaited for no longer than the budget.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from hevlayer.clock import Clock
+from hevlayer.errors import CacheUnavailableError, ConfigurationError
+from hevlayer.kernels.doccache import DocCacheEngine, DocCacheError, DocProjection, DocRows
+from hevlayer.stores.doccache_engine import (
+    MARK_SECONDS_MAX,
+    UNKNOWN_WRITE_SECONDS,
+    CacheState,
+    EngineStats,
+    WriteOutcome,
+)
+
+T = TypeVar("T")
+
+TIMEOUT_SECONDS = 0.2
+TTL_SECONDS = 86_400.0
+CAPACITY_BYTES = 4 << 30
+THREADS = 4
+# Calls in threads at one time; beyond them the cache counts as failed rather than queueing without bound.
+WAITING_CALLS_MAX = 256
+# Larger batches, fills and marks are worth a thread.
+IN_PLACE_KEYS_MAX = 64
+IN_PLACE_FILL_BYTES_MAX = 128 * 1024
+# One budget covers this many ids of a batch.
+BUDGET_KEYS = 500
+CLOSE_SECONDS = 30.0
+
+_WOULD_WAIT = -1
+
+
+class EmbeddedEngine:
+    """See `Engine`. Made with `open`; one process has the directory at a time."""
+
+    def __init__(self, native: DocCacheEngine, clock: Clock, *, timeout_seconds: float) -> None:
+        self._native = native
+        self._now_ms = clock.now_ms
+        self._timeout_seconds = timeout_seconds
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="doccache")
+        self._waiting = 0
+        self._trim_due = False
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        clock: Clock,
+        *,
+        upstream: str,
+        capacity_bytes: int = CAPACITY_BYTES,
+        ttl_seconds: float = TTL_SECONDS,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        unknown_write_seconds: float = UNKNOWN_WRITE_SECONDS,
+    ) -> "EmbeddedEngine":
+        """Opens or makes the directory; blocks while the log of an earlier run is read.
+
+        Args:
+            upstream: whose rows these are; those of another upstream are thrown away.
+        Raises: ConfigurationError: the directory cannot be used, or another process uses it.
+        """
+        try:
+            native = DocCacheEngine(
+                str(directory),
+                identity=upstream,
+                capacity_bytes=capacity_bytes,
+                ttl_ms=int(ttl_seconds * 1000),
+                unknown_write_ms=int(unknown_write_seconds * 1000),
+                now_ms=clock.now_ms(),
+            )
+        except DocCacheError as error:
+            raise ConfigurationError([f"LAYER_CACHE_DIR {directory}: {error.args[1]}"]) from error
+        return cls(native, clock, timeout_seconds=timeout_seconds)
+
+    async def lookup(self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None) -> bytes | int:
+        now_ms = self._now_ms()
+        try:
+            found = self._native.lookup(namespace, key, projection, id_type, now_ms, wait=False)
+        except DocCacheError as error:
+            raise _unavailable(error) from error
+        if found != _WOULD_WAIT:
+            return found
+        return await self._in_thread(
+            lambda: self._native.lookup(namespace, key, projection, id_type, now_ms, wait=True)
+        )
+
+    async def lookup_many(self, namespace: str, keys: Sequence[bytes], projection: DocProjection) -> list[bytes | int]:
+        now_ms = self._now_ms()
+        wanted = list(keys)
+        if len(wanted) <= IN_PLACE_KEYS_MAX:
+            try:
+                found = self._native.lookup_many(namespace, wanted, projection, now_ms, wait=False)
+            except DocCacheError as error:
+                raise _unavailable(error) from error
+            if _WOULD_WAIT not in found:
+                return found
+        return await self._in_thread(
+            lambda: self._native.lookup_many(namespace, wanted, projection, now_ms, wait=True), keys=len(wanted)
+        )
+
+    async def fill(self, namespace: str, rows: DocRows, ticket: int) -> int:
+        now_ms = self._now_ms()
+        put = None
+        if rows.bytes <= IN_PLACE_FILL_BYTES_MAX:
+            try:
+                put = self._native.fill(namespace, rows, ticket, now_ms, wait=False)
+            except DocCacheError as error:
+                raise _unavailable(error) from error
+        if put is None:
+            put = await self._in_thread(
+                lambda: self._native.fill(namespace, rows, ticket, now_ms, wait=True), keys=len(rows)
+            )
+        if put is None:
+            return 0
+        count, over_capacity = put
+        self._trim_due |= over_capacity
+        return count
+
+    async def mark(self, token: int, namespace: str, keys: Sequence[bytes] | None) -> None:
+        deadline_ms = self._now_ms() + int(MARK_SECONDS_MAX * 1000)
+        wanted = None if keys is None else list(keys)
+        if wanted is None or len(wanted) <= IN_PLACE_KEYS_MAX:
+            try:
+                if self._native.mark(token, namespace, wanted, deadline_ms, wait=False):
+                    return
+            except DocCacheError as error:
+                raise _unavailable(error) from error
+        await self._in_thread(
+            lambda: self._native.mark(token, namespace, wanted, deadline_ms, wait=True), keys=len(wanted or ())
+        )
+
+    async def settle(self, token: int, outcome: WriteOutcome) -> bool:
+        now_ms = self._now_ms()
+        try:
+            settled = self._native.settle(token, outcome.value, now_ms, wait=False)
+        except DocCacheError as error:
+            raise _unavailable(error) from error
+        if settled is not None:
+            return settled
+        return bool(await self._in_thread(lambda: self._native.settle(token, outcome.value, now_ms, wait=True)))
+
+    async def clear(self, namespace: str) -> None:
+        now_ms = self._now_ms()
+        await self._in_thread(lambda: self._native.clear(namespace, now_ms))
+
+    async def owe(self, owing: bool) -> None:
+        await self._in_thread(lambda: self._native.owe(owing))
+
+    async def maintain(self) -> None:
+        if not self._trim_due:
+            return
+        self._trim_due = False
+        try:
+            # Trimming is no point operation: it takes what it takes, in a thread of its own.
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._native.trim)
+        except DocCacheError as error:
+            self._trim_due = True
+            raise _unavailable(error) from error
+
+    async def state(self, namespace: str) -> CacheState:
+        found = await self._in_thread(lambda: self._native.state(namespace))
+        return CacheState(found["rows"], found["bytes"], found["marked"], bool(found["closed"]))
+
+    async def stats(self) -> EngineStats:
+        return EngineStats(**await self._in_thread(self._native.stats))
+
+    async def close(self) -> None:
+        try:
+            await self._in_thread(self._native.close, seconds=CLOSE_SECONDS)
+        finally:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_thread(self, work: Callable[[], T], *, keys: int = 1, seconds: float | None = None) -> T:
+        if self._waiting >= WAITING_CALLS_MAX:
+            raise CacheUnavailableError("the document cache has too many calls waiting")
+        budget = seconds or self._timeout_seconds * (1 + keys // BUDGET_KEYS)
+        self._waiting += 1
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except RuntimeError as error:
+            self._waiting -= 1
+            raise CacheUnavailableError("the document cache is closed") from error
+        # A call that ran over its budget still occupies a thread, so it counts until it is over.
+        future.add_done_callback(self._over)
+        done, _ = await asyncio.wait((future,), timeout=budget)
+        if not done:
+            raise CacheUnavailableError("the document cache did not answer within its time budget")
+        try:
+            return future.result()
+        except DocCacheError as error:
+            raise _unavailable(error) from error
+
+    def _over(self, future: "asyncio.Future[T]") -> None:
+        self._waiting -= 1
+        if not future.cancelled():
+            future.exception()
+
+
+def _unavailable(error: DocCacheError) -> CacheUnavailableError:
+    return CacheUnavailableError(str(error.args[1]), fields={"cause": error.args[0]})

@@ -1,0 +1,41 @@
+//! What can go wrong, as facts.
+
+use std::fmt;
+use std::io;
+
+/// An operation of the cache that did not happen. All of them are soft for a caller of the gateway.
+#[derive(Debug)]
+pub enum CacheError {
+    /// Another process has the directory open.
+    Locked,
+    /// The engine was closed, or stopped serving after its log could not be written.
+    Closed,
+    /// The text is not the upstream's JSON: what was expected, and at which byte.
+    Json { expected: &'static str, at: usize },
+    /// A row or an answer breaks a rule of the layout.
+    Shape(&'static str),
+    /// A stored record does not have the checksum it was written with.
+    Corrupt,
+    Io(io::Error),
+}
+
+impl fmt::Display for CacheError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked => formatter.write_str("the cache directory is in use by another process"),
+            Self::Closed => formatter.write_str("the document cache is closed"),
+            Self::Json { expected, at } => write!(formatter, "expected {expected} at byte {at}"),
+            Self::Shape(rule) => formatter.write_str(rule),
+            Self::Corrupt => formatter.write_str("a cached record has a wrong checksum"),
+            Self::Io(error) => write!(formatter, "the cache directory failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for CacheError {}
+
+impl From<io::Error> for CacheError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}

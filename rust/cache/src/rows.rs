@@ -1,0 +1,84 @@
+//! Splits the upstream's query answer into records.
+
+use std::collections::HashMap;
+
+use crate::error::CacheError;
+use crate::json::{self, Cursor};
+use crate::record::{IdType, Projection, Record};
+
+/// The rows of one answer, by cache key. Of two rows with one id the later stands.
+#[derive(Debug, Default)]
+pub struct Rows {
+    pub records: Vec<Record>,
+    by_key: HashMap<Vec<u8>, usize>,
+}
+
+impl Rows {
+    /// Reads `{"rows":[{…}, …], …}`, UTF-8.
+    pub fn read(answer: &[u8], vectors: &[String]) -> Result<Self, CacheError> {
+        let text = std::str::from_utf8(answer).map_err(|error| CacheError::Json { expected: "UTF-8", at: error.valid_up_to() })?;
+        let mut rows = Self::default();
+        let mut found = false;
+        let mut cursor = Cursor::new(text);
+        cursor.peek();
+        cursor.object(|cursor, key| {
+            if json::decode(&text.as_bytes()[key]).as_ref() != b"rows" {
+                return cursor.value().map(drop);
+            }
+            found = true;
+            cursor.array(|cursor| {
+                let record = Record::read(cursor, text, vectors)?;
+                rows.by_key.insert(record.key.clone(), rows.records.len());
+                rows.records.push(record);
+                Ok(())
+            })
+        })?;
+        cursor.end()?;
+        if !found {
+            return Err(CacheError::Shape("an answer without rows"));
+        }
+        Ok(rows)
+    }
+
+    pub fn get(&self, key: &[u8]) -> Option<&Record> {
+        self.by_key.get(key).map(|index| &self.records[*index])
+    }
+
+    /// The document of `key` as JSON text; None when no row has that id.
+    pub fn document(&self, key: &[u8], projection: &Projection, id_type: Option<IdType>) -> Option<Vec<u8>> {
+        let record = self.get(key)?;
+        let mut out = Vec::with_capacity(record.head.len() + record.tail.len() + 64);
+        record.view().ok()?.write(projection, id_type, &mut out);
+        Some(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_every_row() {
+        let answer = br#"{"billing":{"a":[1]},"rows":[{"id":1,"t":"x"},{"id":"b"}],"performance":{}}"#;
+        let rows = Rows::read(answer, &[]).expect("rows");
+        assert_eq!(rows.records.len(), 2);
+        let text = rows.document(b"\x02b", &Projection::Plain, None).expect("a document");
+        assert_eq!(text, br#"{"id":"b","attributes":{}}"#);
+        assert!(rows.document(b"\x02c", &Projection::Plain, None).is_none());
+    }
+
+    #[test]
+    fn refuses_anything_else() {
+        for answer in [&b"{}"[..], b"[]", b"{\"rows\":{}}", b"{\"rows\":[{\"id\":1}]", b"\xff", b"{\"rows\":[]} x"] {
+            assert!(Rows::read(answer, &[]).is_err());
+        }
+    }
+
+    #[test]
+    fn never_reads_a_truncated_answer() {
+        let answer = br#"{"rows":[{"id":1,"t":"x\u00e9","v":[1.5,{"a":null}]}],"performance":{"x":1.0}}"#;
+        for end in 0..answer.len() {
+            assert!(Rows::read(&answer[..end], &[]).is_err(), "{end}");
+        }
+    }
+}

@@ -453,3 +453,20 @@ fn names_and_routes_are_checked() {
     fixture.engine.checkpoint().expect("written");
     assert_eq!(fixture.reopened().names().len(), 4);
 }
+
+#[test]
+fn what_is_not_on_disk_is_not_shown() {
+    let fixture = fixture();
+    fixture.write("a", json!({"upsert_rows": [{"id": 1, "n": 1}]}));
+    fixture.engine.inner.log.fail_from_now();
+    let (status, message) = fixture.refused("a", json!({"upsert_rows": [{"id": 1, "n": 2}, {"id": 2}], "deletes": []}));
+    assert_eq!(status, 500);
+    assert!(message.starts_with("🐡 writing the log failed"), "{message}");
+    assert_eq!(fixture.rows("a"), json!([{"id": 1, "n": 1}]));
+    assert_eq!(fixture.refused("b", json!({"upsert_rows": [{"id": 1}]})).0, 500);
+    assert_eq!(fixture.names(), ["a"]);
+    fixture.engine.compact();
+    assert_eq!(fixture.rows("a"), json!([{"id": 1, "n": 1}]));
+    let fixture = fixture.reopened();
+    assert_eq!(fixture.rows("a"), json!([{"id": 1, "n": 1}]));
+}

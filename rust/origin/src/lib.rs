@@ -47,3 +47,5 @@ pub mod wal;
 pub mod write;
 pub mod write_body;
 pub mod write_rows;
+#[cfg(test)]
+mod write_tests;

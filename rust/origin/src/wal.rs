@@ -327,6 +327,15 @@ impl Log {
     }
 }
 
+#[cfg(test)]
+impl Log {
+    /// Lets every write from now on find the disk full.
+    pub fn fail_from_now(&self) {
+        let full = OpenOptions::new().write(true).open("/dev/full").expect("a full device");
+        self.state.lock().file = Some(full);
+    }
+}
+
 /// A larger buffer is given back to the allocator after use.
 const PENDING_BYTES_KEPT_MAX: usize = 4 << 20;
 

@@ -166,7 +166,7 @@ def microseconds(text: str) -> float:
 def load(port: int, pid: int, path: str, *, connections: int, seconds: float, script: Path) -> Load:
     before = tree_cpu_seconds(pid)
     out = subprocess.run(
-        ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script),
+        ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{round(seconds)}s", "--latency", "-s", str(script),
          f"http://127.0.0.1:{port}{path}"],
         check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
@@ -177,8 +177,8 @@ def load(port: int, pid: int, path: str, *, connections: int, seconds: float, sc
     return Load(
         requests=requests,
         rate=float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)),  # type: ignore[union-attr]
-        p50_us=microseconds(re.search(r"50%\s+(\S+)", out).group(1)),  # type: ignore[union-attr]
-        p99_us=microseconds(re.search(r"99%\s+(\S+)", out).group(1)),  # type: ignore[union-attr]
+        p50_us=microseconds(re.search(r"\n\s+50%\s+(\S+)", out).group(1)),  # type: ignore[union-attr]
+        p99_us=microseconds(re.search(r"\n\s+99%\s+(\S+)", out).group(1)),  # type: ignore[union-attr]
         cpu_us=cpu / requests * 1e6,
         failures=(int(bad.group(1)) if bad else 0) + (sum(map(int, errors.groups())) if errors else 0),
     )
@@ -191,14 +191,16 @@ def fetch(url: str, body: bytes | None = None) -> bytes:
 
 
 @contextlib.contextmanager
-def process(command: list[str], core: str, port: int, probe: str, **options: object) -> Iterator[int]:
+def process(
+    command: list[str], core: str, port: int, probe: str, body: bytes | None = None, **options: object
+) -> Iterator[int]:
     running = subprocess.Popen(["taskset", "-c", core, *command], **options)  # type: ignore[call-overload]
     try:
         for _ in range(START_SECONDS_MAX * 20):
             if running.poll() is not None:
                 raise SystemExit(f"{command[0]} ended with code {running.returncode}")
             try:
-                fetch(f"http://127.0.0.1:{port}{probe}")
+                fetch(f"http://127.0.0.1:{port}{probe}", body)
                 break
             except urllib.error.HTTPError:
                 break
@@ -275,7 +277,7 @@ class Bench:
         body = json.dumps(QUERY, separators=(",", ":"))
         post = self.write_file(
             "post.lua",
-            'wrk.method="POST"\nwrk.body=[[' + body + ']]\nwrk.headers["Content-Type"]="application/json"\n'
+            'wrk.method="POST"\nwrk.body=[==[' + body + ']==]\nwrk.headers["Content-Type"]="application/json"\n'
             f'wrk.headers["Authorization"]="Bearer {KEY}"\nwrk.headers["Accept"]="application/json"\n'
             'wrk.headers["Accept-Encoding"]="identity"\nwrk.headers["User-Agent"]="Turbopuffer/Python 3.1.0"\n'
             'wrk.headers["prefer"]="respond-async"\nwrk.headers["X-Stainless-Lang"]="python"\n',
@@ -303,7 +305,8 @@ class Bench:
                 json_proxy = HERE.parent / "peers/json-proxy/target/release/json-proxy"
                 if json_proxy.exists() and not self.tls:
                     port = free_port()
-                    with process([str(json_proxy), str(port), str(origin_port)], SERVER_CORE, port, "/") as pid:
+                    probe = query.format("stable")
+                    with process([str(json_proxy), str(port), str(origin_port)], SERVER_CORE, port, probe, b"{}") as pid:
                         self.measure("rust_json_proxy", port, pid, query.format("stable"), post)
                 self.measure_gateway(origin_port, certificate, query, post, get, www, quiet)
 

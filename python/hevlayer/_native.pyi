@@ -1,52 +1,80 @@
 """The one page of the Rust extension. Bytes in, bytes out; the GIL is released around all work over a few KB."""
 
-from typing import Literal
+from os import PathLike
+from typing import Literal, Self, final
 
 __version__: str
 
 # --- splice ---------------------------------------------------------------------------------------------------------
 
 class SpliceError(Exception):
-    """A body that is refused. `code` is one of `bad_json`, `validation_error`, `not_supported`."""
+    """A body that is refused. `code` is one of `bad_json`, `validation_error`, `not_supported`.
+
+    Broken JSON goes before a broken rule, wherever either stands; of broken rules the first in the body is told. A key
+    that decides something and stands twice is `bad_json`.
+    """
 
     code: str
     message: str
 
 Dialect = Literal["native", "layer"]
 
+@final
 class WriteScan:
-    """What a write body says, found in one pass; nothing is kept but positions in `body`."""
+    """What a write body says, found in one pass; nothing is kept but positions in `body`.
 
-    def __new__(cls, body: bytes, *, patch_method: bool = False) -> WriteScan:
+    A key with null counts as absent. Values of a wrong type go up unchanged, for the upstream to refuse; an array where
+    an object is stamped (the body, a row, columns, `patch_by_filter`) is refused here, since a struct may be read from
+    an array of its fields and its rows would go up without a stamp. The keys `_hevlayer_*` are refused in rows,
+    columns, `patch_by_filter.patch` and `schema`, save for the stamp in the first three, which is overwritten.
+    """
+
+    def __new__(cls, body: bytes, *, patch_method: bool = False) -> Self:
         """Scans a write body.
 
         Args:
             body: the JSON text, UTF-8, at most 16 MiB (see `open` for more).
-            patch_method: the request's method is PATCH.
+            patch_method: the request's method is PATCH: only `patches`, `patch_rows`, `patch_columns` and
+                `patch_by_filter` may change rows, and one of them must be there.
         Raises: SpliceError.
         """
 
     @staticmethod
-    def open(path: str, *, patch_method: bool = False) -> WriteScan:
-        """Scans a spooled body in a file, which is mapped, not read. The file must not change while in use."""
+    def open(path: str | PathLike[str], *, patch_method: bool = False) -> WriteScan:
+        """Scans a spooled body in a file, which is mapped, not read. The file must not change while in use; it may be
+        unlinked. Raises: SpliceError, OSError."""
 
-    dialect: Dialect
-    upserts: int
-    """Rows in `upsert_rows`, `upsert_columns` or `upserts`."""
-    patches: int
-    deletes: int
-    has_vectors: bool
-    """An upserted row carries a key `vector` (Layer dialect only)."""
-    by_filter: bool
-    """Has `delete_by_filter` or `patch_by_filter`."""
-    conditional: bool
-    exclusive: Literal["copy", "branch"] | None
-    drops_attribute: bool
-    """`schema` holds a `{"drop": true}`."""
-    writes_rows: bool
-    """Anything that changes rows: rows, columns, deletes, by-filter operations, copy, branch."""
-    ids_known: bool
-    """False when an id could not be read as an integer in 0..2^64 or a string: then `ids` is not complete."""
+    @property
+    def dialect(self) -> Dialect:
+        """`layer` when `upserts` or `patches` is there, even empty."""
+    @property
+    def upserts(self) -> int:
+        """Rows in `upsert_rows`, `upsert_columns` or `upserts`."""
+    @property
+    def patches(self) -> int: ...
+    @property
+    def deletes(self) -> int: ...
+    @property
+    def has_vectors(self) -> bool:
+        """An upserted row carries a `vector` that is not null (Layer dialect only)."""
+    @property
+    def by_filter(self) -> bool:
+        """Has `delete_by_filter` or `patch_by_filter`."""
+    @property
+    def conditional(self) -> bool: ...
+    @property
+    def exclusive(self) -> Literal["copy", "branch"] | None: ...
+    @property
+    def drops_attribute(self) -> bool:
+        """`schema` holds a `{"drop": true}`."""
+    @property
+    def writes_rows(self) -> bool:
+        """Anything that changes rows: rows, columns, deletes, by-filter operations, copy, branch. Also true for rows of
+        a wrong type, which the upstream is expected to refuse."""
+    @property
+    def ids_known(self) -> bool:
+        """False when an id could not be read as an integer in 0..2^64 or a string with a UTF-8 form, or a row has
+        none: then `ids` is not complete."""
 
     def ids(self) -> list[bytes]:
         """Keys of every id named by a row, column, patch or delete, as `id_key` gives them, each once.
@@ -56,34 +84,54 @@ class WriteScan:
         """
 
     def render(self, stamp_ms: int, *, distance_metric: str | None = None) -> bytes:
-        """The native body with every upserted and patched row stamped. `distance_metric` is added when the body is in
-        the Layer dialect, carries vectors and has none. Not for a scan of a file."""
+        """The native body with every upserted and patched row stamped; the very object passed in when it has none.
+        `distance_metric` is added when the body is in the Layer dialect, carries vectors and has none.
+        Raises: TypeError: the scan is a file's."""
 
     def rendered_length(self, stamp_ms: int, *, distance_metric: str | None = None) -> int:
         """Bytes that `render` or all of `render_chunk` give."""
 
     def render_chunk(self, stamp_ms: int, offset: int, size: int, *, distance_metric: str | None = None) -> bytes:
-        """Bytes `offset..offset+size` of the rendered body, for streaming a scan of a file; short at the end only."""
+        """Bytes `offset..offset+size` of the rendered body, for streaming a scan of a file; short at the end only.
+        Chunks in order cost their own length; an offset before the last chunk's end renders again from the start."""
 
+@final
 class QueryScan:
-    """What a query body says, found in one pass."""
+    """What a query body says, found in one pass. A key with null counts as absent.
 
-    def __new__(cls, body: bytes) -> QueryScan: ...
+    Arrays in place of the body or of a sub-query are refused, as in `WriteScan`; other wrong types go up unchanged.
+    """
 
-    dialect: Dialect
-    multi: bool
-    legs: int
-    """Sub-queries; 1 for a single query."""
-    has_consistency: bool
-    has_filter: bool
-    has_rank_by: bool
-    model_rerank: bool
-    """`rerank_by` is an object with a model: reserved attributes are stripped from the answer, not excluded."""
-    wants_reserved: bool
-    """A leg would return reserved attributes unless they are excluded or stripped."""
-    permits: int
-    """The upstream's concurrency slots the query takes: 1 a leg, kNN 2, aggregates 4."""
-    nearest_to_id: list[str | int] | None
+    def __new__(cls, body: bytes) -> Self: ...
+    @property
+    def dialect(self) -> Dialect:
+        """`layer` when `nearest_to_id` is there, or `vector` without `rank_by`."""
+    @property
+    def multi(self) -> bool:
+        """Has `queries`; what the upstream ignores beside it (filters at the top) is left alone."""
+    @property
+    def legs(self) -> int:
+        """Sub-queries; 1 for a single query."""
+    @property
+    def has_consistency(self) -> bool: ...
+    @property
+    def has_filter(self) -> bool:
+        """A leg has `filters`."""
+    @property
+    def has_rank_by(self) -> bool:
+        """A leg has `rank_by`."""
+    @property
+    def model_rerank(self) -> bool:
+        """`rerank_by` is an object with a model: reserved attributes are stripped from the answer, not excluded."""
+    @property
+    def wants_reserved(self) -> bool:
+        """A leg would return reserved attributes unless they are excluded or stripped."""
+    @property
+    def permits(self) -> int:
+        """The upstream's concurrency slots the query takes: 1 a leg, kNN 2, aggregates 4."""
+    @property
+    def nearest_to_id(self) -> list[str | int] | None:
+        """At least one id, duplicates kept."""
 
     def render(
         self,
@@ -100,24 +148,29 @@ class QueryScan:
                 the body has its own).
             watermark_ms: join `["_hevlayer_upserted_at","Lte",w]` by `And` into every leg's `filters`.
             exclude_reserved: see `wants_reserved`.
-            vector: JSON text of the query vector, for a Layer-dialect query with `nearest_to_id`.
+            vector: JSON text of the query vector, for a Layer-dialect query with `nearest_to_id`; put in as it is.
+        Raises: ValueError: `vector` is missing for a query with `nearest_to_id`.
         """
 
 def layer_results(body: bytes) -> bytes:
-    """A native query answer with `results: [{id, dist, attributes}]` added beside `rows` (ids as they are)."""
+    """A native query answer with `results: [{id, dist, attributes}]` added beside `rows` (ids as they are; `dist` only
+    where the row has `$dist`). The same object when it has no rows, has `results`, or is not JSON."""
 
 def strip_rows(body: bytes) -> bytes:
-    """A query answer without keys `_hevlayer_*` in rows; the same object when there are none."""
+    """A query answer without keys `_hevlayer_*` in rows, rows of `results` and aggregation groups; the same object when
+    there are none, or when it is not JSON."""
 
 def strip_schema(body: bytes, under: str | None) -> bytes:
-    """A schema map without keys `_hevlayer_*`: the top level (`under` None) or the object at that top-level key."""
+    """A schema map without keys `_hevlayer_*`: the top level (`under` None) or the object at that top-level key. The
+    same object when there are none, or when it is not JSON."""
 
 def top_level(body: bytes, keys: list[str]) -> dict[str, bytes]:
-    """The raw JSON text of the named top-level keys that are present. Raises: SpliceError."""
+    """The raw JSON text of the named top-level keys that are present. Raises: SpliceError: not JSON, not an object, or
+    a named key stands twice."""
 
-def id_key(id: str | int) -> bytes:
+def id_key(value: str | int, /) -> bytes:
     """The cache key of an id: a tag byte (1 uint, 2 string, 3 uuid) and the value (8 bytes big-endian, UTF-8, 16
-    bytes). A `str` is always tagged 2."""
+    bytes). A `str` is always tagged 2. Raises: OverflowError: not in 0..2^64."""
 
 def uuid_key(text: str) -> bytes | None:
     """The cache key of a uuid in any accepted form (hyphenated, 32 hex, braced, urn), tagged 2 over the canonical
@@ -221,3 +274,53 @@ class WriteClock:
 
     def generation(self, namespace: str, key: bytes) -> int:
         """Two reads of one generation had no write of the id between them."""
+
+# --- origin ---------------------------------------------------------------------------------------------------------
+
+class OriginEngine:
+    """The local origin's engine over one data directory, which no other process may have open."""
+
+    def __new__(
+        cls,
+        data_dir: str,
+        *,
+        query_billing_floor_bytes: int | None = None,
+        index_lag_ms: int = 0,
+        index_rows_min: int | None = None,
+        checkpoint_bytes_min: int | None = None,
+        delete_by_filter_rows_max: int | None = None,
+        patch_by_filter_rows_max: int | None = None,
+    ) -> OriginEngine:
+        """Opens a data directory, making it if need be, and recovers what is in it.
+
+        Args:
+            query_billing_floor_bytes: least bytes billed as queried; 256,000,000 by default.
+            index_lag_ms: how long a write stays unindexed.
+            index_rows_min: namespaces with fewer rows have no index: approximate sizes are 0; 10,000 by default.
+            checkpoint_bytes_min: the log is folded into snapshots no earlier than at this size; 64 MiB by default.
+            delete_by_filter_rows_max: 5,000,000 by default.
+            patch_by_filter_rows_max: 50,000 by default.
+        Raises: OSError: it is open elsewhere, cannot be read or written, or its data are damaged other than at the end
+            of the log.
+        """
+
+    def handle(self, method: str, path: str, query: str, body: bytes) -> tuple[int, str, bytes]:
+        """Answers one request: status, content type, body. A write has been synced when this returns.
+
+        Args:
+            path: without region prefix; segments may be percent-encoded.
+            query: the query string without `?`.
+        """
+
+    def recovery(self) -> dict[str, int]:
+        """What opening found: `namespaces`, `rows`, `records_replayed`, `torn_bytes` (cut off the log's end)."""
+
+    def set_index_lag(self, namespace: str | None, ms: int) -> None:
+        """Sets how long writes stay unindexed, of one namespace (which need not exist) or of all without a lag of
+        their own. Takes effect at once, also for writes that are waiting."""
+
+    def checkpoint(self) -> None:
+        """Folds the log into snapshots now. Raises: OSError: writing failed; nothing is lost."""
+
+    def close(self) -> None:
+        """Stops the background work, when what it is at is done. Requests are still answered."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import random
 import signal
@@ -9,6 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from hevlayer import __version__
 from hevlayer.clock import Clock, Supervisor, SystemClock
 from hevlayer.gateway.access_log import OFF, AccessLog
 from hevlayer.gateway.auth import Authenticator, BackgroundBearers, Credential, Grants
@@ -17,7 +19,17 @@ from hevlayer.gateway.consistency import FloorKeeper, Registry, Stamper, Watcher
 from hevlayer.gateway.drain import Drain, Phase
 from hevlayer.gateway.logs import configure_logging
 from hevlayer.gateway.middleware import Pipeline
-from hevlayer.gateway.query.execute import QueryRoutes, QuerySettings
+from hevlayer.gateway.namespaces import NamespaceRoutes, RelayedExchanges
+from hevlayer.gateway.observe import (
+    CacheStates,
+    NothingCached,
+    attach_consistency,
+    attach_process,
+    attach_server,
+    observe_handlers,
+    scheduled_work_note,
+)
+from hevlayer.gateway.query.execute import QueryRoutes
 from hevlayer.gateway.query.nearest import StoredVectors
 from hevlayer.gateway.query.plan import Mode
 from hevlayer.gateway.relay import Relay, RelayRoutes
@@ -27,7 +39,9 @@ from hevlayer.gateway.spool import Intake, Spool
 from hevlayer.gateway.write.execute import WriteRoutes
 from hevlayer.gateway.write.mirror import NoMirror, WriteMirror
 from hevlayer.http.server import HttpServer, ServerConfig, serve
+from hevlayer.kernels.splice import strip_schema
 from hevlayer.metrics import Metrics
+from hevlayer.stores.objects import LocalObjects
 from hevlayer.stores.turbopuffer import Deadlines, Upstream
 
 log = logging.getLogger("hevlayer.gateway")
@@ -46,16 +60,17 @@ class Gateway:
         rng: random.Random | None = None,
         access_log: AccessLog | None = None,
         mirror: WriteMirror | None = None,
+        cache_states: CacheStates | None = None,
     ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
-        self.rng = rng or random.SystemRandom()
+        self.rng = rng or random.Random()  # noqa: S311 -- trace ids, not secrets
         self.metrics = Metrics(namespaces_max=config.metrics_namespaces_max)
         self.drain_state = Drain()
         self.supervisor = Supervisor(self.clock)
         self.access_log = access_log or AccessLog(_ACCESS_LOG_DESCRIPTORS[config.access_log])
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self.state_dir = config.state_dir or self._make_temporary()
+        self.data_dir = config.data_dir or self._make_temporary()
         self._server: HttpServer | None = None
 
         quick = Deadlines(config.first_byte_timeout_seconds, config.total_timeout_seconds)
@@ -82,7 +97,7 @@ class Gateway:
             namespaces_max=config.namespaces_max,
             idle_seconds=config.namespace_idle_seconds,
         )
-        self.floor = FloorKeeper(self.clock, self.stamper, self.state_dir)
+        self.floor = FloorKeeper(self.clock, self.stamper, self.data_dir)
         self.watcher = Watcher(
             self.clock,
             self.registry,
@@ -106,7 +121,8 @@ class Gateway:
             StoredVectors(self.relay),
             self.metrics,
             self.clock,
-            QuerySettings(Mode(config.consistency), config.watermark_age_ms_max),
+            mode=Mode(config.consistency),
+            watermark_age_ms_max=config.watermark_age_ms_max,
         )
         writes = WriteRoutes(
             self.relay,
@@ -118,6 +134,19 @@ class Gateway:
             deadlines=write,
             slow=slow,
         )
+        states = cache_states or NothingCached()
+        self.namespaces = NamespaceRoutes(
+            RelayedExchanges(self.relay, self.bearers, self.clock),
+            self.registry,
+            LocalObjects(config.objects_dir or self.data_dir),
+            self.bearers,
+            states,
+            strip_schema,
+            self.metrics,
+            self.clock,
+            listing_ttl_ms=config.namespace_list_cache_ttl_ms,
+        )
+        self.metrics_backend = self._backend(config.metrics_backend_url, quick)
         handlers: Mapping[str, RouteHandler] = {
             "relay": relays.relay,
             "relay_slow": relays.relay_slow,
@@ -127,7 +156,20 @@ class Gateway:
             "write_legacy": writes.write_legacy,
             "schema": writes.schema,
             "update_schema": writes.update_schema,
+            **self.namespaces.handlers,
+            **observe_handlers(
+                __version__,
+                self.metrics,
+                self.authenticator,
+                states,
+                self.metrics_backend,
+                blockers=(self.drain_state.reason,),
+                notes=(scheduled_work_note(self.bearers.configured),),
+            ),
         }
+        attach_consistency(self.metrics, self.registry, self.stamper, self.clock)
+        attach_server(self.metrics, self._open_connections, self._requests_in_flight)
+        attach_process(self.metrics)
         self.pipeline = Pipeline(
             Router([spec for spec in ROUTES if spec.handler in handlers], handlers),
             self.authenticator,
@@ -140,12 +182,33 @@ class Gateway:
             prefix_region=config.prefix_region,
         )
 
+    def _backend(self, url: str, deadlines: Deadlines) -> Upstream | None:
+        """The server behind the PromQL routes, spoken to like the upstream."""
+        if not url:
+            return None
+        config = self.config
+        return Upstream(
+            url,
+            self.clock,
+            deadlines=deadlines,
+            connect_seconds=config.connect_timeout_seconds,
+            connections_max=config.upstream_connections_max,
+        )
+
+    def _open_connections(self) -> int:
+        return 0 if self._server is None else self._server.connections
+
+    def _requests_in_flight(self) -> int:
+        return 0 if self._server is None else self._server.inflight
+
     def _make_temporary(self) -> Path:
         self._temporary = tempfile.TemporaryDirectory(prefix="hevlayer-gateway-")
         return Path(self._temporary.name)
 
     async def _probe(self, namespace: str, credential: Credential) -> int:
         status, _ = await self.upstream.metadata(namespace, credential.bearer)
+        if 200 <= status < 300:
+            self.bearers.note_success(namespace, credential)
         return status
 
     @property
@@ -160,6 +223,7 @@ class Gateway:
         await self.floor.start()
         self.supervisor.start("consistency watcher", self.watcher.run)
         self.supervisor.start("floor keeper", self.floor.run)
+        self.supervisor.start("unfinished deletes", self.namespaces.deletes.run)
         if self.access_log.enabled:
             self.supervisor.start("access log", self._flush_access_log)
         self._server = await serve(
@@ -185,7 +249,7 @@ class Gateway:
             await self.clock.sleep(config.drain_delay_seconds)
         self.drain_state.phase = Phase.REFUSING
         if self._server is not None:
-            finished = await self._server.drain(config.drain_timeout_seconds)
+            finished = await self._server.drain(config.drain_seconds)
             if not finished:
                 log.warning("requests were still running at the end of the drain")
             await self._server.close()
@@ -193,6 +257,8 @@ class Gateway:
         await self.supervisor.close()
         await self.floor.stop()
         await self.upstream.close()
+        if self.metrics_backend is not None:
+            await self.metrics_backend.close()
         self.access_log.flush()
         if self._temporary is not None:
             self._temporary.cleanup()
@@ -200,16 +266,29 @@ class Gateway:
 
 
 async def run_gateway(config: GatewayConfig) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. Raises: OSError: it cannot listen or write its state."""
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
+
+    Raises: OSError: it cannot listen or write its state.
+    """
     configure_logging(config.log_level)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
+
+    def stop(number: signal.Signals) -> None:
+        if stopping.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        stopping.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, stopping.set)
+            loop.add_signal_handler(number, stop, number)
     gateway = Gateway(config)
-    await gateway.start()
     try:
+        await gateway.start()
+        # What lives as long as the process need not be looked through at every collection.
+        gc.collect()
+        gc.freeze()
         await stopping.wait()
     finally:
         await gateway.stop()

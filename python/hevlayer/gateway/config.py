@@ -60,8 +60,12 @@ class GatewayConfig:
         section=_LISTEN,
         secret=True,
     )
-    state_dir: Path | None = setting(
-        None, "LAYER_STATE_DIR", path, "directory for small durable state; unset: a temporary one", section=_LISTEN
+    data_dir: Path | None = setting(
+        None,
+        "LAYER_DATA_DIR",
+        path,
+        "directory of all that is kept on this machine; unset: a temporary one",
+        section=_LISTEN,
     )
 
     # --- upstream ---
@@ -158,9 +162,9 @@ class GatewayConfig:
         "between /ready turning 503 and the end of accepting, for load balancers to notice",
         section=_DEADLINES,
     )
-    drain_timeout_seconds: float = setting(
+    drain_seconds: float = setting(
         30.0,
-        "LAYER_DRAIN_TIMEOUT_SECONDS",
+        "LAYER_DRAIN_SECONDS",
         seconds(0, 7200),
         "for requests in flight to finish after SIGTERM",
         section=_DEADLINES,
@@ -231,7 +235,7 @@ class GatewayConfig:
         None,
         "LAYER_OBJECTS_DIR",
         path,
-        "directory of durable objects; unset: under the state directory",
+        "directory of durable objects; unset: under the data directory",
         section=_NAMESPACES,
     )
 

@@ -25,6 +25,10 @@ class Drain:
     def draining(self) -> bool:
         return self.phase is not Phase.SERVING
 
+    def reason(self) -> str | None:
+        """Why the process is not ready, if so."""
+        return "the gateway is shutting down" if self.draining else None
+
     def refuse_if_stopping(self) -> None:
         """Raises: GatewayDrainingError: the process is about to stop."""
         if self.phase is Phase.REFUSING:

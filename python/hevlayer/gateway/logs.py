@@ -24,7 +24,7 @@ def hide_secrets(text: str) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """One record as one line: time, level, logger, message, and the record's extra fields."""
+    """One record as one line: time, level, logger, event (its message), and the record's extra fields."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class JsonFormatter(logging.Formatter):
             "time_ms": self._clock.now_ms(),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "event": record.getMessage(),
         }
         line.update((key, value) for key, value in vars(record).items() if key not in _OWN_ATTRIBUTES)
         if record.exc_info:

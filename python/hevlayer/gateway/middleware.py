@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from hevlayer.clock import Clock
 from hevlayer.errors import LayerError, NotFoundError
-from hevlayer.gateway.access_log import AccessLog
+from hevlayer.gateway.access_log import AccessLog, json_text
 from hevlayer.gateway.auth import ANONYMOUS, Authenticator, Grants
 from hevlayer.gateway.drain import Drain
 from hevlayer.gateway.responses import error_response
@@ -18,6 +18,7 @@ from hevlayer.metrics.recorder import Metrics
 log = logging.getLogger("hevlayer.gateway")
 
 _OWN = (Access.OPEN, Access.OBSERVE)
+_OTHER = Family.OTHER
 
 
 async def _no_handler(context: RouteContext) -> Response:
@@ -66,6 +67,12 @@ class Pipeline:
             self._refuse_when_stopping,
             self._authenticate,
         )
+        self._observers: dict[Family, Callable[[RouteContext, int, float], None]] = {
+            Family.QUERY: self._measure_query,
+            Family.WRITE: self._measure_write,
+            Family.HEAD: self._measure_head,
+            Family.LIST: self._measure_list,
+        }
         self._after: tuple[Callable[[RouteContext, Response, float], None], ...] = (
             self._tell_trace,
             self._measure,
@@ -74,42 +81,41 @@ class Pipeline:
 
     async def __call__(self, request: Request) -> Response:
         started = self._now()
-        try:
-            context = self._open(request, started)
-        except LayerError as error:
-            context = RouteContext(request, UNMATCHED, {}, b"", ANONYMOUS, started)
-            self._identify(context)
-            response = self._refuse(context, error)
-        else:
-            response = await self._serve(context)
-        seconds = self._now() - started
-        for step in self._after:
-            step(context, response, seconds)
-        return response
-
-    async def _serve(self, context: RouteContext) -> Response:
+        context, refusal = self._open(request, started)
         try:
             for step in self._before:
                 step(context)
-            if context.route.access is Access.HELD:
+            if refusal is not None:
+                raise refusal
+            route = context.route
+            if route.access is Access.HELD:
                 await self._grants.require(context.namespace, context.credential)
-            return await context.route.handler(context)
+            response = await route.handler(context)
         except LayerError as error:
-            return self._refuse(context, error)
+            response = self._refuse(context, error)
         except Exception:
             log.exception(
                 "request failed", extra={"request_id": context.request_id, "operation": context.route.operation}
             )
-            return self._refuse(context, InternalError(context.request_id))
+            response = self._refuse(context, InternalError(context.request_id))
+        seconds = self._now() - started
+        for finish in self._after:
+            finish(context, response, seconds)
+        return response
 
-    def _open(self, request: Request, started: float) -> RouteContext:
-        route, match = self._router.route(request.method, request.path)
-        prefix = b""
-        if match.region:
-            if self._prefix_region is not None and match.region != self._prefix_region:
-                raise NotFoundError(f"this gateway serves region {self._prefix_region}, not {match.region}")
-            prefix = b"/" + match.region.encode("ascii", "replace")
-        return RouteContext(request, route, match.parameters, prefix, ANONYMOUS, started)
+    def _open(self, request: Request, started: float) -> tuple[RouteContext, LayerError | None]:
+        """The request's context; with an error when no route will have it, so that it is logged and counted too."""
+        try:
+            route, match = self._router.route(request.method, request.path)
+            prefix = self._prefix(match.region) if match.region else b""
+        except LayerError as error:
+            return RouteContext(request, UNMATCHED, {}, b"", ANONYMOUS, started), error
+        return RouteContext(request, route, match.parameters, prefix, ANONYMOUS, started), None
+
+    def _prefix(self, region: str) -> bytes:
+        if self._prefix_region is not None and region != self._prefix_region:
+            raise NotFoundError(f"this gateway serves region {self._prefix_region}, not {region}")
+        return b"/" + region.encode("ascii", "replace")
 
     @staticmethod
     def _refuse(context: RouteContext, error: LayerError) -> Response:
@@ -149,51 +155,45 @@ class Pipeline:
         response.headers.append((b"traceparent", context.traceparent))
 
     def _measure(self, context: RouteContext, response: Response, seconds: float) -> None:
-        route, status, metrics = context.route, response.status, self._metrics
-        metrics.observe_request(route.operation, status)
-        match route.family:
-            case Family.QUERY:
-                metrics.observe_query(
-                    context.namespace,
-                    status,
-                    seconds,
-                    context.upstream_seconds,
-                    context.has_filter,
-                    context.has_rank_by,
-                    context.consistency,
-                )
-                if context.legs:
-                    metrics.observe_multi_query(context.namespace, status, context.legs, context.upstream_calls)
-            case Family.WRITE:
-                metrics.observe_write(context.namespace, status, seconds, context.upstream_seconds, context.rows)
-            case Family.HEAD:
-                metrics.observe_head(context.namespace, status, seconds)
-            case Family.LIST:
-                metrics.observe_list(status, seconds)
-            case Family.OTHER:
-                pass
+        route, status = context.route, response.status
+        self._metrics.observe_request(route.operation, status)
+        if route.family is not _OTHER:
+            self._observers[route.family](context, status, seconds)
+
+    def _measure_query(self, context: RouteContext, status: int, seconds: float) -> None:
+        self._metrics.observe_query(
+            context.namespace,
+            status,
+            seconds,
+            context.upstream_seconds,
+            context.has_filter,
+            context.has_rank_by,
+            context.consistency,
+        )
+        if context.legs:
+            self._metrics.observe_multi_query(context.namespace, status, context.legs, context.upstream_calls)
+
+    def _measure_write(self, context: RouteContext, status: int, seconds: float) -> None:
+        self._metrics.observe_write(context.namespace, status, seconds, context.upstream_seconds, context.rows)
+
+    def _measure_head(self, context: RouteContext, status: int, seconds: float) -> None:
+        self._metrics.observe_head(context.namespace, status, seconds)
+
+    def _measure_list(self, context: RouteContext, status: int, seconds: float) -> None:
+        self._metrics.observe_list(status, seconds)
 
     def _log(self, context: RouteContext, response: Response, seconds: float) -> None:
         access_log = self._access_log
         if not access_log.enabled:
             return
-        request = context.request
-        body = response.body
-        line: dict[str, object] = {
-            "time_ms": self._now_ms(),
-            "method": request.method,
-            "path": request.path,
-            "operation": context.route.operation,
-            "status": response.status,
-            "bytes": len(body) if type(body) is bytes else None,
-            "ms": round(seconds * 1000, 3),
-            "upstream_ms": round(context.upstream_seconds * 1000, 3),
-            "request_id": context.request_id,
-            "trace_id": context.trace_id,
-            "peer": request.peer,
-        }
-        if context.consistency:
-            line["consistency"] = context.consistency
-        if context.failure:
-            line["error"] = context.failure
-        access_log.add(line)
+        request, status, body = context.request, response.status, response.body
+        size = len(body) if type(body) is bytes else sum(map(len, body)) if type(body) is tuple else "null"
+        consistency = f',"consistency":"{context.consistency}"' if context.consistency else ""
+        failure = f',"error":"{context.failure}"' if context.failure else ""
+        access_log.add(
+            f'{{"time_ms":{self._now_ms()},"level":"{"error" if status >= 500 else "info"}","event":"request",'
+            f'"method":{json_text(request.method)},"path":{json_text(request.path)},'
+            f'"operation":"{context.route.operation}","status":{status},"bytes":{size},"us":{int(seconds * 1e6)},'
+            f'"upstream_us":{int(context.upstream_seconds * 1e6)},"request_id":{json_text(context.request_id)},'
+            f'"trace_id":"{context.trace_id}","peer":{json_text(request.peer)}{consistency}{failure}}}'
+        )

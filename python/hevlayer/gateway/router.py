@@ -65,27 +65,18 @@ class RouteContext:
     notes: what the query or write was like, and how long the upstream took (seconds, all calls together).
     """
 
-    __slots__ = (
-        "consistency",
-        "credential",
-        "failure",
-        "has_filter",
-        "has_rank_by",
-        "legs",
-        "namespace",
-        "parameters",
-        "prefix",
-        "request",
-        "request_id",
-        "route",
-        "rows",
-        "started",
-        "trace_id",
-        "traceparent",
-        "upstream_calls",
-        "upstream_seconds",
-        "upstream_target",
-    )
+    # Class-level defaults: most requests change few of them.
+    request_id = ""
+    trace_id = ""
+    traceparent = b""
+    upstream_seconds = 0.0
+    upstream_calls = 0
+    consistency = ""
+    failure = ""
+    has_filter = False
+    has_rank_by = False
+    legs = 0
+    rows = 0
 
     def __init__(
         self,
@@ -105,17 +96,6 @@ class RouteContext:
         self.started = started
         raw = parameters.get(NAMESPACE_PARAMETER, "")
         self.namespace = unquote(raw) if "%" in raw else raw
-        self.request_id = ""
-        self.trace_id = ""
-        self.traceparent = b""
-        self.upstream_seconds = 0.0
-        self.upstream_calls = 0
-        self.consistency = ""
-        self.failure = ""
-        self.has_filter = False
-        self.has_rank_by = False
-        self.legs = 0
-        self.rows = 0
 
     def parameter(self, name: str) -> str:
         """A path parameter, percent-decoded as UTF-8.
@@ -206,7 +186,7 @@ class Router:
         node = self._walk(segments, 1, parameters)
         if node is not None:
             return Match(node.methods, parameters, "")
-        if len(segments) > 2 and segments[2] in _ROOTS and segments[1] not in _ROOTS:
+        if len(segments) > 2 and segments[2] in _ROOTS and segments[1] and segments[1] not in _ROOTS:
             parameters = {}
             node = self._walk(segments, 2, parameters)
             if node is not None:

@@ -16,7 +16,7 @@ from hevlayer.http.errors import (
     ConnectTimeout,
     PoolTimeout,
 )
-from hevlayer.http.framing import FRAMING_HEADERS, header_block, total_length, without
+from hevlayer.http.framing import header_block, header_names, total_length
 from hevlayer.http.messages import Headers
 
 __all__ = ["ClientConfig", "ClientResponse", "HttpClient", "Origin", "ResponseStream"]
@@ -149,18 +149,11 @@ class HttpClient:
     def _render_head(
         self, method: str, target: bytes, headers: Headers, body: Body, content_length: int | None
     ) -> bytes:
-        if not target or b" " in target or b"\n" in target or b"\r" in target:
+        if not target or target.split() != [target]:
             raise ValueError("target: must not be empty or hold a space or a line break")
-        host_line = self._host_line
-        for name, _ in headers:
-            if name in FRAMING_HEADERS:
-                headers = without(headers, FRAMING_HEADERS)
-                break
-        for name, _ in headers:
-            if name == b"host":
-                host_line = b" HTTP/1.1\r\n"
-                break
-        block = header_block(headers)
+        names = header_names(headers)
+        host_line = b" HTTP/1.1\r\n" if b"host" in names else self._host_line
+        block = header_block(headers, names)
         if type(body) is bytes:
             size = len(body)
             if not size and method in BODYLESS_METHODS:

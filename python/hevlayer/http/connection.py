@@ -7,7 +7,6 @@ import socket
 import struct
 from collections import deque
 from collections.abc import AsyncIterator
-from enum import IntEnum
 from typing import TYPE_CHECKING, Final, cast
 
 import httptools
@@ -16,24 +15,19 @@ from hevlayer.errors import BadRequestError, RequestTimeoutError
 from hevlayer.http.errors import AbortConnection
 from hevlayer.http.framing import (
     BODILESS_STATUSES,
-    FRAMING_HEADERS,
     error_body,
     header_block,
+    header_names,
     status_line,
     total_length,
-    without,
 )
 from hevlayer.http.messages import Handler, Headers, Request, Response
-from hevlayer.http.request_body import EMPTY_BODY, ArrivingBody, WholeBody
+from hevlayer.http.request_reader import BODY, HEAD, HTTP_1_0, IDLE, KEEP_ALIVE, RefusedError, RequestReader
 
 if TYPE_CHECKING:
     from hevlayer.http.server import HttpServer
 
 log = logging.getLogger("hevlayer.http")
-
-# What of a request its answer depends on, besides the method.
-KEEP_ALIVE: Final = 1
-HTTP_1_0: Final = 2
 
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 # Below this a head and its body are copied into one buffer: cheaper than a gathered write.
@@ -44,62 +38,27 @@ INTERNAL_ERROR: Final = Response(
 )
 
 
-class Phase(IntEnum):
-    """What the connection waits for from the client."""
-
-    IDLE = 0
-    HEAD = 1
-    BODY = 2
-
-
-IDLE, HEAD, BODY = Phase.IDLE, Phase.HEAD, Phase.BODY
-
-
-class RefusedError(Exception):
-    """A request that the parser lets through and we do not."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-
-
-class ServerConnection(asyncio.Protocol):
-    """Owned by an `HttpServer`. llhttp parses; this keeps order, limits and back-pressure."""
+class ServerConnection(RequestReader, asyncio.Protocol):
+    """Owned by an `HttpServer`. Keeps order, time limits and back-pressure, and writes the answers."""
 
     __slots__ = (
-        "_accepting", "_arriving", "_cancel_allowed", "_chunked", "_chunks", "_close_at", "_discarding", "_fed_bytes",
-        "_feed_bytes", "_gone", "_handler", "_headers", "_parser", "_pending", "_phase", "_phase_since", "_queue",
-        "_read_at", "_reading", "_refusal", "_resyncing", "_server", "_task", "_tls", "_transport", "_upgrading",
-        "_url", "_write_paused", "_write_progress", "_write_waiter", "peer",
+        "_accepting", "_cancel_allowed", "_close_at", "_discarding", "_gone", "_handler", "_queue", "_read_at",
+        "_reading", "_refusal", "_server", "_task", "_tls", "_transport", "_write_paused", "_write_progress",
+        "_write_waiter",
     )  # fmt: skip
 
     def __init__(self, server: "HttpServer", handler: Handler) -> None:
+        super().__init__(server.config)
         self._server = server
         self._handler = handler
-        self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self.peer = ""
         self._tls = False
-        self._url = b""
-        self._headers: Headers = []
-        self._chunks: list[bytes] = []
-        self._pending: tuple[Request, int] | None = None
-        self._arriving: ArrivingBody | None = None
-        self._chunked = False
-        self._phase = IDLE
-        self._phase_since = 0.0
         self._read_at = 0.0
-        self._fed_bytes = 0
-        self._feed_bytes = 0
-        self._upgrading = False
         self._queue: deque[tuple[Request, int]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._refusal: bytes | None = None
         self._cancel_allowed = False
         self._accepting = True
-        self._resyncing = False
         self._reading = True
         self._gone = False
         self._discarding = False
@@ -172,139 +131,17 @@ class ServerConnection(asyncio.Protocol):
             elif self._chunked:
                 self._count_unframed(len(data), 400, "bad_request", "chunk extensions and trailers")
         except httptools.HttpParserUpgrade as upgrade:
-            self._parse_after_upgrade(data[upgrade.args[0] :])
+            self._after_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             self._parsing_failed(error)
         except RefusedError as error:
             self._refuse(error.status, error.code, error.message)
 
-    # --- the parser's callbacks ---
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value.rstrip()))
-
-    def on_headers_complete(self) -> None:
-        headers, self._headers = self._headers, []
-        self._phase = BODY
-        if self._resyncing:
-            return
-        parser = self._parser
-        index = dict(reversed(headers))
-        flags = self._check_head(headers, index)
-        target = self._url
-        text = target.decode("ascii")
-        if text[:1] == "/":
-            path, _, query = text.partition("?")
-        else:
-            path, query = _split_target(text)
-        request = Request(
-            parser.get_method().decode("ascii"), target, path, query, headers, EMPTY_BODY, self.peer, index, self
-        )
-        declared = index.get(b"content-length")
-        if declared is None and b"transfer-encoding" not in index:
-            self._pending = (request, flags)
-            return
-        length = None if declared is None else int(declared)
-        expects = b"expect" in index and index[b"expect"].lower() == b"100-continue" and not flags & HTTP_1_0
-        if length is not None and length <= self._server.config.whole_body_bytes_max and not expects:
-            self._pending = (request, flags)
-            return
-        self._chunked = length is None
-        body = ArrivingBody(self, length, continue_owed=expects)
-        if length == 0:
-            body.finish()
-        self._arriving = body
-        request.body = body
-        self._enqueue(request, flags)
-
-    def on_body(self, chunk: bytes) -> None:
-        if self._arriving is not None:
-            # Below zero: this read brought a part of a message.
-            self._fed_bytes = -1
-            self._arriving.feed(chunk)
-        else:
-            self._chunks.append(chunk)
-
-    def on_message_complete(self) -> None:
-        if self._upgrading and not self._resyncing:
-            # The parser takes everything after an Upgrade for another protocol; the body is read afterwards.
-            return
-        self._upgrading = False
-        self._fed_bytes = -1
-        self._resyncing = False
-        self._phase = IDLE
-        self._url = b""
-        self._chunked = False
-        if self._headers:
-            self._headers = []
-        if self._pending is not None:
-            (request, flags), self._pending = self._pending, None
-            chunks = self._chunks
-            if chunks:
-                request.body = WholeBody(chunks[0] if len(chunks) == 1 else b"".join(chunks))
-                self._chunks = []
-            self._enqueue(request, flags)
-        elif self._arriving is not None:
-            self._arriving.finish()
-            self._arriving = None
-
     # --- reading ---
 
-    def _check_head(self, headers: Headers, index: dict[bytes, bytes]) -> int:
-        """The request's flags. Raises RefusedError."""
-        config = self._server.config
-        if len(headers) > config.header_count_max:
-            raise RefusedError(431, "request_header_fields_too_large", f"headers: at most {config.header_count_max}")
-        if self._fed_bytes + self._feed_bytes > config.head_bytes_max:
-            size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in headers)
-            if size > config.head_bytes_max:
-                limit = config.head_bytes_max
-                raise RefusedError(431, "request_header_fields_too_large", f"request head: at most {limit} bytes")
-        self._fed_bytes = 0
-        flags = KEEP_ALIVE if self._parser.should_keep_alive() else 0
-        if not flags or b"connection" in index or b"host" not in index:
-            version = self._parser.get_http_version()
-            if version == "1.0":
-                flags |= HTTP_1_0
-                if b"transfer-encoding" in index:
-                    raise RefusedError(400, "bad_request", "transfer-encoding: not part of HTTP/1.0")
-            elif version != "1.1":
-                raise RefusedError(505, "http_version_not_supported", "only HTTP/1.0 and HTTP/1.1 are spoken here")
-            elif b"host" not in index:
-                raise RefusedError(400, "bad_request", "host: an HTTP/1.1 request must have one")
-        if len(index) != len(headers) and sum(1 for name, _ in headers if name == b"host") > 1:
-            raise RefusedError(400, "bad_request", "host: must not be repeated")
-        if b"transfer-encoding" in index and index[b"transfer-encoding"].lower() != b"chunked":
-            raise RefusedError(501, "not_implemented", "transfer-encoding: only chunked is supported")
-        if self._parser.get_method() == b"CONNECT":
-            raise RefusedError(405, "method_not_allowed", "CONNECT is not supported")
-        self._upgrading = b"upgrade" in index and self._parser.should_upgrade()
-        return flags
-
-    def _count_unframed(self, size: int, status: int, code: str, what: str) -> None:
-        """Bounds what arrives without becoming part of a body; the parser keeps some of it."""
-        self._fed_bytes = 0 if self._fed_bytes < 0 else self._fed_bytes + size
-        limit = self._server.config.head_bytes_max
-        if self._fed_bytes > limit:
-            raise RefusedError(status, code, f"{what}: at most {limit} bytes")
-
-    def _parse_after_upgrade(self, rest: bytes) -> None:
-        """Ignores an Upgrade, as any server may: reads the request's body as its head framed it."""
-        self._parser = httptools.HttpRequestParser(self)
-        request = self._pending[0] if self._pending is not None else None
-        framing = b"content-length: 0\r\n"
-        if self._chunked:
-            framing = b"transfer-encoding: chunked\r\n"
-        elif self._arriving is not None:
-            framing = b"content-length: %d\r\n" % (self._arriving.content_length or 0)
-        elif request is not None:
-            framing = b"content-length: %d\r\n" % int(request.header(b"content-length") or b"0")
-        self._resyncing = True
+    def _after_upgrade(self, rest: bytes) -> None:
         try:
-            self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n")
+            self.read_on_after_upgrade()
         except httptools.HttpParserError as error:
             self._parsing_failed(error)
             return
@@ -321,8 +158,9 @@ class ServerConnection(asyncio.Protocol):
         elif self._accepting:
             self._refuse(400, "bad_request", f"malformed HTTP: {error}")
 
-    def _enqueue(self, request: Request, flags: int) -> None:
-        if not flags & KEEP_ALIVE:
+    def enqueue(self, request: Request, flags: int) -> None:
+        if not flags & KEEP_ALIVE and self._arriving is None:
+            # What follows the last request is not read; one whose body arrives is not at its end yet.
             self._accepting = False
         if self._task is None:
             self._start(request, flags)
@@ -467,20 +305,13 @@ class ServerConnection(asyncio.Protocol):
 
     def _head(self, response: Response, flags: int, keep: bool, framing: bytes) -> bytes:
         headers = response.headers
-        dated = False
-        for name, _ in headers:
-            if name in FRAMING_HEADERS:
-                headers = without(headers, FRAMING_HEADERS)
-                dated = any(name == b"date" for name, _ in headers)
-                break
-            if name == b"date":
-                dated = True
+        names = header_names(headers)
         if not keep:
             framing += b"connection: close\r\n"
         elif flags & HTTP_1_0:
             framing += b"connection: keep-alive\r\n"
-        date = b"" if dated else self._server.date_line
-        return b"".join((status_line(response.status), header_block(headers), date, framing, b"\r\n"))
+        date = b"" if b"date" in names else self._server.date_line
+        return b"".join((status_line(response.status), header_block(headers, names), date, framing, b"\r\n"))
 
     def _write_whole(self, request: Request, response: Response, body: bytes, flags: int) -> bool:
         """Writes an answer whose body is in memory; returns whether the connection is kept."""
@@ -667,16 +498,3 @@ def _declared_length(headers: Headers) -> int | None:
         if name == b"content-length":
             return int(value)
     return None
-
-
-def _split_target(target: str) -> tuple[str, str]:
-    """Path and query of a target in absolute form (`http://host/path?query`), or of `*`."""
-    _, scheme, rest = target.partition("://")
-    if scheme:
-        slash = rest.find("/")
-        mark = rest.find("?")
-        if slash < 0 or 0 <= mark < slash:
-            return "/", rest[mark + 1 :] if mark >= 0 else ""
-        target = rest[slash:]
-    path, _, query = target.partition("?")
-    return path, query

@@ -3,6 +3,8 @@
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
+from operator import itemgetter
+from typing import Final
 
 import orjson
 
@@ -13,6 +15,12 @@ STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".enc
 # What frames a message belongs to whoever owns the connection, never to who wrote the headers.
 FRAMING_HEADERS = frozenset({b"connection", b"content-length", b"keep-alive", b"transfer-encoding", b"upgrade"})
 BODILESS_STATUSES = frozenset({204, 304})
+
+# Looked for as integers: several times faster in bytes than one-byte strings.
+_LF: Final = 0x0A
+_CR: Final = 0x0D
+_NAME: Final = itemgetter(0)
+_LINE: Final = b": ".join
 
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -28,26 +36,25 @@ def status_line(status: int) -> bytes:
     return line
 
 
-def header_block(headers: Headers) -> bytes:
-    """`name: value` lines, each with its CRLF.
+def header_names(headers: Headers) -> set[bytes]:
+    """The names that occur."""
+    return set(map(_NAME, headers))
+
+
+def header_block(headers: Headers, names: set[bytes]) -> bytes:
+    """`name: value` lines, each with its CRLF, of the headers that do not frame the message. `names` are theirs.
 
     Raises: ValueError: a name or value holds a line break, which would let it write headers of its own.
     """
+    if not names.isdisjoint(FRAMING_HEADERS):
+        headers = [header for header in headers if header[0] not in FRAMING_HEADERS]
     if not headers:
         return b""
-    block = b"\r\n".join(map(b": ".join, headers))
+    block = b"\r\n".join(map(_LINE, headers))
     breaks = len(headers) - 1
-    if block.count(b"\n") != breaks or block.count(b"\r") != breaks:
+    if block.count(_LF) != breaks or block.count(_CR) != breaks:
         raise ValueError("headers: a name or a value holds a line break")
     return block + b"\r\n"
-
-
-def without(headers: Headers, names: frozenset[bytes]) -> Headers:
-    """The headers whose name is not in `names`; the same list when there is nothing to leave out."""
-    for name, _ in headers:
-        if name in names:
-            return [header for header in headers if header[0] not in names]
-    return headers
 
 
 def http_date(epoch_seconds: float) -> bytes:

@@ -5,6 +5,11 @@ from typing import NamedTuple
 
 # The upstream puts it behind the rows, before `performance`.
 TAIL_BYTES = 2048
+# A query's billing as the upstream writes it today; anything else is read number by number.
+_QUERY_BILLING = re.compile(
+    rb'"billing"\s*:\s*\{\s*"billable_logical_bytes_queried"\s*:\s*(\d{1,20})\s*,'
+    rb'\s*"billable_logical_bytes_returned"\s*:\s*(\d{1,20})\s*\}'
+)
 _NUMBER = re.compile(rb'"billable_logical_bytes_(written|queried|returned)"\s*:\s*(\d{1,20})')
 
 
@@ -23,6 +28,9 @@ def read_billing(body: bytes) -> Billing | None:
     start = body.rfind(b'"billing"', max(0, len(body) - TAIL_BYTES))
     if start < 0:
         return None
+    plain = _QUERY_BILLING.match(body, start)
+    if plain is not None:
+        return Billing(0, int(plain[1]), int(plain[2]))
     written = queried = returned = 0
     for kind, amount in _NUMBER.findall(body, start):
         if kind == b"queried":

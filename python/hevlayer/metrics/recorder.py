@@ -41,6 +41,12 @@ class _WriteChildren(NamedTuple):
     batch: Histogram
 
 
+class _BillingChildren(NamedTuple):
+    written: Counter
+    queried: Counter
+    returned: Counter
+
+
 class Metrics:
     """All metrics of one gateway process. Seconds are floats; `status` is the HTTP status answered to the client."""
 
@@ -91,6 +97,7 @@ class Metrics:
         # Keyed by bounded labels, so these are bounded too.
         self._query_children: dict[tuple[str, int, bool, bool, str], _QueryChildren] = {}
         self._write_children: dict[tuple[str, int], _WriteChildren] = {}
+        self._billing_children: dict[str, _BillingChildren] = {}
         self._request_children: dict[tuple[str, int], Counter] = {}
 
     # --- requests ----------------------------------------------------------------------------------------------------
@@ -179,12 +186,16 @@ class Metrics:
     def add_billing(self, namespace: str, *, written: int = 0, queried: int = 0, returned: int = 0) -> None:
         """Logical bytes from the `billing` of one upstream answer."""
         label = self.namespaces.label(namespace)
-        if written:
-            self._bytes_written.bind(label, declared.STORE_KIND).inc(written)
-        if queried:
-            self._bytes_queried.bind(label, declared.STORE_KIND).inc(queried)
-        if returned:
-            self._bytes_returned.bind(label, declared.STORE_KIND).inc(returned)
+        children = self._billing_children.get(label)
+        if children is None:
+            children = self._billing_children[label] = _BillingChildren(
+                self._bytes_written.bind(label, declared.STORE_KIND),
+                self._bytes_queried.bind(label, declared.STORE_KIND),
+                self._bytes_returned.bind(label, declared.STORE_KIND),
+            )
+        children.written.value += written
+        children.queried.value += queried
+        children.returned.value += returned
 
     # --- documents ---------------------------------------------------------------------------------------------------
 

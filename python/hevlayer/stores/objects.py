@@ -1,6 +1,7 @@
 """Durable objects: small immutable bodies under keys. In a cluster an S3 bucket, on one machine a directory."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from hevlayer.wire.names import decode_name
 
 OPERATION_SECONDS = 10.0
 LIST_KEYS_MAX = 1_000
+# No put takes this long.
+PARTIAL_SECONDS = 3_600.0
 
 T = TypeVar("T")
 
@@ -43,16 +46,13 @@ class ObjectStore(Protocol):
 
 
 class LocalObjects:
-    """Objects as files below one directory. One process at a time removes leftovers; any number may put."""
+    """Objects as files below one directory, for any number of processes. The directories are made on first use."""
 
     def __init__(self, root: Path, *, operation_seconds: float = OPERATION_SECONDS) -> None:
         self._objects = root / "objects"
         self._partial = root / "partial"
         self._operation_seconds = operation_seconds
-
-    async def open(self) -> None:
-        """Makes the directories and removes what a crash left half written."""
-        await self._run(self._open)
+        self._opened = False
 
     async def put_if_absent(self, key: str, body: bytes) -> bool:
         path = self._path(key)
@@ -76,9 +76,15 @@ class LocalObjects:
         return await self._run(lambda: _delete(path))
 
     async def _run(self, work: Callable[[], T]) -> T:
+        def opened() -> T:
+            if not self._opened:
+                self._open()
+                self._opened = True
+            return work()
+
         try:
             async with asyncio.timeout(self._operation_seconds):
-                return await asyncio.to_thread(work)
+                return await asyncio.to_thread(opened)
         except TimeoutError as error:
             raise ObjectStoreError(f"the object store did not answer within {self._operation_seconds} s") from error
         except OSError as error:
@@ -93,8 +99,13 @@ class LocalObjects:
     def _open(self) -> None:
         for directory in (self._objects, self._partial):
             directory.mkdir(parents=True, exist_ok=True)
-        for leftover in self._partial.iterdir():
-            leftover.unlink(missing_ok=True)
+        # What a crash left half written. Younger ones may be another process's work; the file system tells the time.
+        os.utime(self._partial)
+        oldest = self._partial.stat().st_mtime - PARTIAL_SECONDS
+        for leftover in list(self._partial.iterdir()):
+            with contextlib.suppress(FileNotFoundError):
+                if leftover.stat().st_mtime < oldest:
+                    leftover.unlink()
 
     def _put(self, path: Path, body: bytes, *, replace: bool) -> bool:
         if not replace and path.exists():

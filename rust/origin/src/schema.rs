@@ -1,9 +1,10 @@
 //! A namespace's schema: what each attribute is, and the two ways in which the API shows it.
 
-use crate::value::{AttrType, IdType};
+use crate::value::{AttrType, Element, IdType};
+use serde::{Deserialize, Serialize};
 
 /// Settings of full-text search on one attribute, defaults as in §3.1 of the contract.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FullText {
     pub tokenizer: String,
     /// None for `pre_tokenized_array`.
@@ -36,7 +37,7 @@ impl Default for FullText {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attribute {
     pub name: String,
     pub kind: AttrType,
@@ -52,7 +53,26 @@ pub struct Attribute {
     pub dropped: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+impl Attribute {
+    /// An attribute as it is when nothing but its type was said: vectors are searchable, the rest is filterable.
+    #[must_use]
+    pub fn new(name: &str, kind: AttrType) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            filterable: matches!(kind, AttrType::Scalar(_) | AttrType::Array(_)),
+            full_text_search: None,
+            regex: false,
+            glob: false,
+            fuzzy: false,
+            ann: kind.is_vector(),
+            sparse_knn: kind == AttrType::Sparse,
+            dropped: false,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Schema {
     pub id_type: Option<IdType>,
     /// The ordinal of an attribute is its place here.
@@ -64,5 +84,30 @@ impl Schema {
     #[must_use]
     pub fn ordinal(&self, name: &str) -> Option<usize> {
         self.attributes.iter().position(|attribute| !attribute.dropped && attribute.name == name)
+    }
+
+    /// A living attribute.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Attribute> {
+        self.ordinal(name).map(|ordinal| &self.attributes[ordinal])
+    }
+
+    /// Living attributes with their ordinals.
+    pub fn living(&self) -> impl Iterator<Item = (usize, &Attribute)> {
+        self.attributes.iter().enumerate().filter(|(_, attribute)| !attribute.dropped)
+    }
+
+    /// Living vector attributes: ordinal, dimensions, element.
+    pub fn vectors(&self) -> impl Iterator<Item = (usize, u32, Element)> + '_ {
+        self.living().filter_map(|(ordinal, attribute)| match attribute.kind {
+            AttrType::Vector { dims, element } => Some((ordinal, dims, element)),
+            _ => None,
+        })
+    }
+
+    /// Billed bytes of one row's vectors.
+    #[must_use]
+    pub fn vector_bytes(&self) -> usize {
+        self.vectors().map(|(_, dims, element)| dims as usize * element.bytes()).sum()
     }
 }

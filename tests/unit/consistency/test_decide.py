@@ -3,7 +3,15 @@
 import orjson
 import pytest
 
-from hevlayer.gateway.consistency.decide import Failed, Gone, Seen, judge_poll, plan_delay, plan_watermark
+from hevlayer.gateway.consistency.decide import (
+    Failed,
+    Gone,
+    Seen,
+    after_failure,
+    judge_poll,
+    plan_delay,
+    plan_watermark,
+)
 from hevlayer.gateway.consistency.facts import read_schema
 from hevlayer.gateway.consistency.view import COLD, NO_SCHEMA, NamespaceView, Status, VectorField
 
@@ -105,7 +113,9 @@ def test_another_creation_time_is_another_namespace():
         (Status.STABLE, 100, 0, 60, True, 1.0),
         (Status.UPDATING, 0, 1, 1, False, 2.0),
         (Status.UPDATING, 0, 3, 1, False, 8.0),
-        (Status.UPDATING, 0, 10_000, 60, False, 60.0),
+        (Status.UPDATING, 0, 10_000, 60, False, 10.0),
+        (Status.STABLE, 59, 10_000, 60, False, 10.0),
+        (Status.STABLE, 60, 10_000, 60, False, 60.0),
     ],
 )
 def test_when_the_next_poll_is_due(status, idle, failures, previous, writing, expected):
@@ -125,6 +135,22 @@ def test_an_interval_above_the_backoff_is_kept_and_jitter_only_shortens():
     arguments = {"idle_seconds": 1e6, "failures": 0, "previous_seconds": 90.0, "writing": False}
     assert plan_delay(Status.STABLE, interval_seconds=90.0, jitter=0.0, **arguments) == 90.0
     assert plan_delay(Status.STABLE, interval_seconds=90.0, jitter=1.0, **arguments) == pytest.approx(81.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "age_ms", "expected"),
+    [
+        (Status.STABLE, 30_000, Status.STABLE),
+        (Status.STABLE, 30_001, Status.UNKNOWN),
+        (Status.UPDATING, 3_600_000, Status.UPDATING),
+        (Status.UNKNOWN, 0, Status.UNKNOWN),
+    ],
+)
+def test_what_is_known_after_a_poll_that_says_nothing(status, age_ms, expected):
+    view = NamespaceView(status=status, watermark_ms=5, polled_at_ms=1_000_000)
+    after = after_failure(view, 1_000_000 + age_ms)
+    assert (after.status, after.watermark_ms) == (expected, 5)
+    assert after_failure(COLD, 10**12) == COLD
 
 
 def test_facts_of_a_schema():

@@ -1,6 +1,8 @@
 """What a restart knows of the writes that the last process had in flight."""
 
 import asyncio
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +101,32 @@ async def test_the_recorded_floor_follows_the_writes_in_flight(tmp_path):
     await floor_becomes(clock, path, lambda floor: floor > ticket.stamp_ms)
     loop.cancel()
     await asyncio.gather(loop, return_exceptions=True)
+
+
+async def test_a_clean_stop_wins_over_a_write_under_way(tmp_path, monkeypatch):
+    clock = FakeClock()
+    process = Process(clock, tmp_path)
+    await process.keeper.start()
+    replace, release, entered = Path.replace, threading.Event(), threading.Event()
+
+    def slow(path, target):
+        entered.set()
+        release.wait(5)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", slow)
+    loop = asyncio.get_running_loop().create_task(process.keeper.run())
+    ticket = process.stamper.begin("a")
+    await clock.advance(0.2)
+    assert await asyncio.to_thread(entered.wait, 5)
+    loop.cancel()
+    await asyncio.gather(loop, return_exceptions=True)
+    ticket.settle(Outcome.OK)
+    stopping = asyncio.get_running_loop().create_task(process.keeper.stop())
+    await clock.settle()
+    release.set()
+    await stopping
+    assert (await Process(clock, tmp_path).keeper.start()).floor_ms is None
 
 
 async def test_a_state_directory_that_cannot_be_written_stops_the_start(tmp_path):

@@ -28,6 +28,36 @@ async def test_small_bodies_are_whole_and_large_ones_arrive(stage: Stage) -> Non
     assert kinds == [(True, 0), (True, 1000), (False, 1001), (False, 200_000), (False, None)]
 
 
+@pytest.mark.parametrize(
+    ("head", "framed"),
+    [
+        (b"POST / HTTP/1.0\r\nContent-Length: 300000\r\n\r\n", False),
+        (HEAD + b"Connection: close\r\nContent-Length: 300000\r\n\r\n", False),
+        (HEAD + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n", True),
+    ],
+)
+@pytest.mark.parametrize("trailing", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
+async def test_the_last_body_of_a_connection_is_read_to_its_end(
+    stage: Stage, head: bytes, framed: bool, trailing: bytes
+) -> None:
+    calls = 0
+
+    async def handler(request: Request) -> Response:
+        nonlocal calls
+        calls += 1
+        return Response(200, [], str(len(await request.body.read(1 << 20))).encode())
+
+    raw = await stage.raw(await stage.serve(handler, whole_body_bytes_max=1000))
+    await raw.send(head)
+    for _ in range(3):
+        await asyncio.sleep(0.01)
+        await raw.send(b"186a0\r\n" + b"x" * 100_000 + b"\r\n" if framed else b"x" * 100_000)
+    await raw.send((b"0\r\n\r\n" if framed else b"") + trailing)
+    assert (await raw.answer())[2] == b"300000"
+    assert await raw.read_all() == b""
+    assert calls == 1
+
+
 async def test_a_body_that_nobody_reads_stops_the_socket(stage: Stage) -> None:
     gate = asyncio.Event()
     bodies = []

@@ -11,7 +11,11 @@ from hevlayer.gateway.consistency.view import COLD, NamespaceView, Status
 # A poll and a write may share a millisecond; without this the write would count as covered.
 SAFETY_MARGIN_MS_MIN = 1
 POLL_BACKOFF_SECONDS_MAX = 60.0
+# A namespace in use waits no longer than this for the upstream to come back.
+FAILURE_BACKOFF_SECONDS_MAX = 10.0
 RECENT_USE_SECONDS = 60.0
+# `up-to-date` is evidence for this long when no later poll is answered.
+STABLE_SECONDS_MAX = 30.0
 POLL_JITTER = 0.1
 
 
@@ -94,6 +98,14 @@ def judge_poll(
     return Seen(view, recreated)
 
 
+def after_failure(view: NamespaceView, now_ms: int) -> NamespaceView:
+    """What is still known when a poll says nothing: an old `stable` is no evidence, an old `updating` stays careful."""
+    polled_at = view.polled_at_ms
+    if view.status is Status.STABLE and polled_at is not None and now_ms - polled_at > STABLE_SECONDS_MAX * 1000:
+        return replace(view, status=Status.UNKNOWN)
+    return view
+
+
 def plan_delay(
     status: Status,
     *,
@@ -113,10 +125,12 @@ def plan_delay(
         jitter: in 0..1; spreads namespaces that were registered together.
     """
     slow = max(interval_seconds, POLL_BACKOFF_SECONDS_MAX)
+    in_use = status is Status.UPDATING or writing or idle_seconds < RECENT_USE_SECONDS
     if failures:
+        longest = max(interval_seconds, FAILURE_BACKOFF_SECONDS_MAX) if in_use else slow
         # The exponent is capped first: 2 ** failures of a day-long outage does not fit a float.
-        delay = min(slow, interval_seconds * 2.0 ** min(failures, 16))
-    elif status is Status.UPDATING or writing or idle_seconds < RECENT_USE_SECONDS:
+        delay = min(longest, interval_seconds * 2.0 ** min(failures, 16))
+    elif in_use:
         delay = interval_seconds
     else:
         delay = min(slow, max(previous_seconds, interval_seconds) * 2.0)

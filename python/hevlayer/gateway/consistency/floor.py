@@ -5,8 +5,10 @@ otherwise. It need not be current: stamps never go back, so a bound that held on
 """
 
 import asyncio
+import itertools
 import logging
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +59,10 @@ class FloorKeeper:
         self._stamper = stamper
         self._path = state_directory / f"writes-in-flight-{slot}.json"
         self._failing = False
+        # A write that was under way when the loop was cancelled ends before the one of `stop` begins, and never after.
+        self._lock = threading.Lock()
+        self._asked = itertools.count(1)
+        self._written = 0
 
     async def start(self) -> Recovery:
         """Reads what the last process left, counts it, and records that this process may have writes in flight.
@@ -67,7 +73,7 @@ class FloorKeeper:
         if recovery.floor_ms is not None:
             log.warning("unclean stop: the watermark waits for old writes", extra={"floor_ms": recovery.floor_ms})
             self._stamper.recover(recovery.floor_ms)
-        await asyncio.to_thread(self._write, self._record(clean=False), durable=True)
+        await self._write(self._record(clean=False), durable=True)
         return recovery
 
     async def run(self) -> None:
@@ -85,12 +91,12 @@ class FloorKeeper:
     async def stop(self) -> None:
         """Records a clean stop, unless a write's outcome is still unknown."""
         clean = self._stamper.oldest_anywhere() is None
-        await asyncio.to_thread(self._write, self._record(clean=clean), durable=True)
+        await self._write(self._record(clean=clean), durable=True)
 
     async def _store(self) -> None:
         record = self._record(clean=False)
         try:
-            await asyncio.to_thread(self._write, record, durable=False)
+            await self._write(record, durable=False)
         except OSError as error:
             # The older, lower bound on disk still holds.
             if not self._failing:
@@ -110,12 +116,19 @@ class FloorKeeper:
         except FileNotFoundError:
             return None
 
-    def _write(self, record: FloorRecord, *, durable: bool) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            file.write(msgspec.json.encode(record))
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.replace(self._path)
+    async def _write(self, record: FloorRecord, *, durable: bool) -> None:
+        await asyncio.to_thread(self._replace, next(self._asked), record, durable=durable)
+
+    def _replace(self, number: int, record: FloorRecord, *, durable: bool) -> None:
+        with self._lock:
+            if number < self._written:
+                return
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self._path.with_suffix(".tmp")
+            with temporary.open("wb") as file:
+                file.write(msgspec.json.encode(record))
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            temporary.replace(self._path)
+            self._written = number

@@ -39,7 +39,8 @@ class Registry:
     """Namespaces by name, the least recently used first.
 
     A namespace enters by a write, a read or configuration that names it, and leaves after the upstream's 404, an idle
-    period, a delete, or when the table is full and others were used later. One with a write in flight never leaves.
+    period, a delete, or when the table is full and others were used later. A write in flight keeps it from being idle
+    or making room.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from hevlayer.clock import Clock
 from hevlayer.errors import LayerError
-from hevlayer.gateway.consistency.decide import Failed, Gone, PollResult, Seen, judge_poll, plan_delay
+from hevlayer.gateway.consistency.decide import Failed, Gone, PollResult, Seen, after_failure, judge_poll, plan_delay
 from hevlayer.gateway.consistency.registry import Entry, Registry
 from hevlayer.gateway.consistency.stamps import Stamper
 
@@ -150,9 +150,13 @@ class Watcher:
             case Gone():
                 self._registry.mark_gone(entry)
                 return
+            case Failed("no_credential"):
+                # Nothing was asked, so there is nothing to spare: the next request may bring a key.
+                entry.view = after_failure(entry.view, self._stamper.now_ms())
             case Failed(reason):
+                entry.view = after_failure(entry.view, self._stamper.now_ms())
                 entry.failures += 1
-                if entry.failures == 1 and reason != "no_credential":
+                if entry.failures == 1:
                     log.warning("namespace poll failed", extra={"namespace": entry.namespace, "reason": reason})
         self._plan_next(entry)
 

@@ -5,8 +5,6 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from hevlayer.errors import LayerError
 from hevlayer.gateway.consistency import Registry
 from hevlayer.metrics import Metrics
@@ -16,8 +14,9 @@ STEP_SECONDS = 30.0
 log = logging.getLogger("hevlayer.namespaces")
 
 
-class Deletion(msgspec.Struct, frozen=True):
-    """One delete, as its ledger object holds it from before the upstream is asked until nothing is left to do.
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """One delete, known from before the upstream is asked until nothing is left to do.
 
     Attributes:
         started_at_ms: state made later may belong to a new namespace of the same name, and is spared.

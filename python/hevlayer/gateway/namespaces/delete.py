@@ -9,7 +9,7 @@ had work left: then it finishes that work and answers 200.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import msgspec
@@ -26,14 +26,22 @@ from hevlayer.gateway.responses import json_response
 from hevlayer.gateway.router import RouteContext
 from hevlayer.http.messages import Response
 from hevlayer.stores.objects import ObjectStore
-from hevlayer.wire.names import object_key
+from hevlayer.wire.names import decode_name, object_key
 
-LEDGER_PREFIX = "deletes/"
+LEDGER = "deletes"
 RESUME_SECONDS = 30.0
 # A delete whose answer was lost may still take effect for as long as a write may.
 UNKNOWN_DELETE_SECONDS = 120.0
 
 log = logging.getLogger("hevlayer.namespaces")
+
+
+class LedgerRecord(msgspec.Struct, frozen=True):
+    """The body of a ledger object; its key holds the namespace."""
+
+    started_at_ms: int
+    created_at: str | None
+    deleted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +120,13 @@ class DeleteRoutes:
 
     async def delete_namespace(self, context: RouteContext) -> Response:
         """Refuses, with nothing done, when the ledger cannot be written: a half-done delete must be remembered."""
+        if context.credential.authorization is None:
+            # The upstream will refuse it; a caller without a key costs us no durable write.
+            return (await self._exchanges.call(context)).relayed()
         namespace = context.namespace
-        key = object_key("deletes", namespace)
-        deletion = Deletion(
-            _storable(namespace), self._clock.now_ms(), created_at=self._registry.view(namespace).created_at
-        )
-        first = await self._store.put_if_absent(key, msgspec.json.encode(deletion))
+        key = object_key(LEDGER, namespace)
+        deletion = Deletion(namespace, self._clock.now_ms(), self._registry.view(namespace).created_at)
+        first = await self._store.put_if_absent(key, _record(deletion))
         self._work_left = True
         try:
             answer = await self._exchanges.call(context)
@@ -129,7 +138,7 @@ class DeleteRoutes:
             case Finish(confirmed_now):
                 if not first:
                     deletion = await self._read(key) or deletion
-                reports = await self._finish(key, msgspec.structs.replace(deletion, deleted=True))
+                reports = await self._finish(key, replace(deletion, deleted=True))
                 layer = describe_cleanup(reports)
                 if confirmed_now:
                     return answer.relayed(add_members(answer.body, {"layer": layer}))
@@ -157,7 +166,7 @@ class DeleteRoutes:
     async def resume(self) -> int:
         """Looks at every ledger once. Returns: how many deletes still have work left."""
         try:
-            keys = await self._store.list_keys(LEDGER_PREFIX)
+            keys = await self._store.list_keys(LEDGER + "/")
             left = [key for key in keys if not await self._resume_one(key)]
         except LayerError as error:
             log.warning("cannot resume deletes", extra={"error": error.message})
@@ -175,7 +184,7 @@ class DeleteRoutes:
             plan = await self._ask(deletion)
         match plan:
             case Finish():
-                reports = await self._finish(key, msgspec.structs.replace(deletion, deleted=True))
+                reports = await self._finish(key, replace(deletion, deleted=True))
                 return all(report.error is None for report in reports)
             case Refused() | NeverWas():
                 log.warning("a delete did not happen", extra={"namespace": deletion.namespace})
@@ -195,7 +204,7 @@ class DeleteRoutes:
 
     async def _finish(self, key: str, deletion: Deletion) -> list[StepReport]:
         try:
-            await self._store.put(key, msgspec.json.encode(deletion))
+            await self._store.put(key, _record(deletion))
         except LayerError as error:
             # The older ledger still names the delete; resuming it asks the upstream once more.
             log.warning("cannot confirm a delete in its ledger", extra={"error": error.message})
@@ -214,10 +223,12 @@ class DeleteRoutes:
         if body is None:
             return None
         try:
-            return msgspec.json.decode(body, type=Deletion)
-        except msgspec.DecodeError:
+            record = msgspec.json.decode(body, type=LedgerRecord)
+            namespace = decode_name(key.removeprefix(LEDGER + "/"))
+        except (msgspec.DecodeError, ValueError):
             log.warning("a delete's ledger is unreadable", extra={"key": key})
             return None
+        return Deletion(namespace, record.started_at_ms, record.created_at, record.deleted)
 
     async def _close_ledger(self, key: str) -> bool:
         try:
@@ -243,5 +254,5 @@ def _created_at(body: bytes) -> str | None:
     return created if isinstance(created, str) else None
 
 
-def _storable(namespace: str) -> str:
-    return namespace.encode("utf-8", "replace").decode()
+def _record(deletion: Deletion) -> bytes:
+    return msgspec.json.encode(LedgerRecord(deletion.started_at_ms, deletion.created_at, deletion.deleted))

@@ -1,7 +1,13 @@
 """Health, readiness, metrics and the metric catalog."""
 
 from hevlayer.gateway.observe.assembly import observe_handlers
-from hevlayer.gateway.observe.cache_state import CacheConnection, CacheState, CacheStates, NothingCached
+from hevlayer.gateway.observe.cache_state import (
+    CacheConnection,
+    CacheState,
+    CacheStates,
+    DocumentCacheStates,
+    NothingCached,
+)
 from hevlayer.gateway.observe.exposition import MetricRoutes
 from hevlayer.gateway.observe.health import HealthRoutes, ReadyRoutes, scheduled_work_note
 from hevlayer.gateway.observe.promql import PromqlRoutes
@@ -11,6 +17,7 @@ __all__ = [
     "CacheConnection",
     "CacheState",
     "CacheStates",
+    "DocumentCacheStates",
     "HealthRoutes",
     "MetricRoutes",
     "NothingCached",

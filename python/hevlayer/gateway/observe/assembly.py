@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from hevlayer.gateway.auth import Authenticator
 from hevlayer.gateway.observe.cache_state import CacheStates
 from hevlayer.gateway.observe.exposition import MetricRoutes
-from hevlayer.gateway.observe.health import HealthRoutes, Reason, ReadyRoutes
+from hevlayer.gateway.observe.health import HealthRoutes, ReadyRoutes, Reason, Watched
 from hevlayer.gateway.observe.promql import PromqlRoutes
 from hevlayer.gateway.router import RouteHandler
 from hevlayer.metrics import Metrics
@@ -21,6 +21,7 @@ def observe_handlers(
     *,
     blockers: Sequence[Reason],
     notes: Sequence[Reason],
+    watched: Watched = tuple,
 ) -> Mapping[str, RouteHandler]:
     """Handlers by their name in the route table.
 
@@ -28,8 +29,9 @@ def observe_handlers(
         backend: speaks to METRICS_BACKEND_URL; None when it is not set.
         blockers: what keeps the process from being ready.
         notes: what runs in a reduced way.
+        watched: the namespaces whose cache state /health tells.
     """
-    health = HealthRoutes(version, cache_states, authenticator.observes)
+    health = HealthRoutes(version, cache_states, authenticator.observes, watched)
     exposition = MetricRoutes(metrics)
     promql = PromqlRoutes(backend)
     return {

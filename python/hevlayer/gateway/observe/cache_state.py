@@ -1,8 +1,9 @@
 """What the document cache tells about itself; health and the namespace listing read it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from hevlayer.stores.doccache import DocumentCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class CacheState:
 
 @dataclass(frozen=True, slots=True)
 class CacheConnection:
-    """Whether the cache answers. `generation` counts how often it was (re)connected or started empty."""
+    """Whether the cache answers. `generation` counts its connections; an embedded engine has one."""
 
     engine: str
     connected: bool
@@ -31,22 +32,33 @@ class CacheConnection:
 
 
 class CacheStates(Protocol):
-    def connection(self) -> CacheConnection: ...
+    async def connection(self) -> CacheConnection: ...
 
     def cache_state(self, namespace: str) -> CacheState: ...
-
-    def cached_namespaces(self) -> Sequence[str]:
-        """Namespaces of which the cache holds anything; a bounded number."""
 
 
 class NothingCached:
     """The answers of a gateway without a document cache."""
 
-    def connection(self) -> CacheConnection:
+    async def connection(self) -> CacheConnection:
         return CacheConnection("none", connected=False, generation=0)
 
     def cache_state(self, namespace: str) -> CacheState:
         return CacheState()
 
-    def cached_namespaces(self) -> Sequence[str]:
-        return ()
+
+class DocumentCacheStates:
+    """The answers of the document cache. Only a warm that put every row makes a namespace warm, and none runs yet."""
+
+    def __init__(self, cache: DocumentCache, engine: str = "embedded") -> None:
+        self._cache = cache
+        self._engine = engine
+
+    async def connection(self) -> CacheConnection:
+        if not self._cache.enabled:
+            return CacheConnection("none", connected=False, generation=0)
+        stats = await self._cache.stats()
+        return CacheConnection(self._engine, connected=stats.available, generation=1)
+
+    def cache_state(self, namespace: str) -> CacheState:
+        return CacheState()

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 
-from hevlayer.gateway.observe.cache_state import CacheStates
+from hevlayer.gateway.observe.cache_state import CacheConnection, CacheStates
 from hevlayer.gateway.responses import json_response
 from hevlayer.gateway.router import RouteContext
 from hevlayer.http.messages import Headers, Response
 
 HEALTH_NAMESPACES_MAX = 1_000
+
+Watched = Callable[[], Sequence[str]]
+"""The namespaces whose cache state is told."""
 
 Observes = Callable[[Headers], bool]
 """Whether the sender of these headers may see what a metrics token closes."""
@@ -16,20 +19,23 @@ Observes = Callable[[Headers], bool]
 class HealthRoutes:
     """GET /health: 200 as long as the process answers at all."""
 
-    def __init__(self, version: str, cache_states: CacheStates, observes: Observes) -> None:
+    def __init__(self, version: str, cache_states: CacheStates, observes: Observes, watched: Watched) -> None:
         self._version = version
+        self._watched = watched
         self._cache_states = cache_states
         self._observes = observes
 
     async def health(self, context: RouteContext) -> Response:
         """The version, the cache's connection and, for those who may see it, each namespace's cache state."""
-        names = self._cache_states.cached_namespaces() if self._observes(context.request.headers) else ()
-        return json_response(200, describe_health(self._version, self._cache_states, names))
+        names = self._watched() if self._observes(context.request.headers) else ()
+        connection = await self._cache_states.connection()
+        return json_response(200, describe_health(self._version, connection, self._cache_states, names))
 
 
-def describe_health(version: str, cache_states: CacheStates, names: Sequence[str]) -> dict[str, object]:
+def describe_health(
+    version: str, connection: CacheConnection, cache_states: CacheStates, names: Sequence[str]
+) -> dict[str, object]:
     """The body of /health. `aerospike` is what dashboards read, whichever engine the document cache has."""
-    connection = cache_states.connection()
     rows = []
     for name in names[:HEALTH_NAMESPACES_MAX]:
         state = cache_states.cache_state(name)

@@ -2,13 +2,12 @@
 
 import asyncio
 import zlib
-from dataclasses import dataclass
-from typing import Protocol, assert_never
+from typing import NamedTuple, Protocol, assert_never
 
 from hevlayer.clock import Clock
-from hevlayer.errors import UpstreamError
 from hevlayer.gateway.consistency import NamespaceView
 from hevlayer.gateway.query.answer import stream_with_stable_as_of, with_stable_as_of
+from hevlayer.gateway.query.change import Change, changed, plan_change
 from hevlayer.gateway.query.nearest import StoredVectors, UpstreamRefusedError
 from hevlayer.gateway.query.plan import Consistency, Filtered, Mode, NearestToId, Read, plan_query
 from hevlayer.gateway.query.plan import Relay as RelayPlan
@@ -17,15 +16,17 @@ from hevlayer.gateway.router import RouteContext
 from hevlayer.gateway.scanning import OFF_LOOP_BYTES, scan_query
 from hevlayer.gateway.spool import Intake, is_gzipped
 from hevlayer.http.messages import Headers, Response
-from hevlayer.kernels.splice import QueryScan, SpliceError, layer_results, strip_rows
+from hevlayer.kernels.splice import QueryScan
 from hevlayer.metrics.billing import read_billing
 from hevlayer.stores.turbopuffer import Answer
 from hevlayer.wire.headers import CONSISTENCY, STABLE_AS_OF, response_headers
 
+OK = 200
 TOO_MANY_REQUESTS = 429
 # The caller may not know that the namespace exists, so nothing of it is told.
 _HIDING_STATUSES = frozenset({401, 403, 404})
 _CONSISTENCY_HEADERS = {each: (CONSISTENCY, each.value.encode()) for each in Consistency}
+_HEADER_TEXTS = {each: each.value for each in Consistency}
 GZIP_LEVEL = 1
 
 
@@ -43,14 +44,6 @@ class QueryMetrics(Protocol):
     def add_billing(self, namespace: str, *, written: int = 0, queried: int = 0, returned: int = 0) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class QuerySettings:
-    """What configuration decides about queries."""
-
-    mode: Mode
-    watermark_age_ms_max: int
-
-
 class QueryRoutes:
     """POST /v2/namespaces/{namespace}/query."""
 
@@ -62,7 +55,9 @@ class QueryRoutes:
         vectors: StoredVectors,
         metrics: QueryMetrics,
         clock: Clock,
-        settings: QuerySettings,
+        *,
+        mode: Mode,
+        watermark_age_ms_max: int,
     ) -> None:
         self._relay = relay
         self._intake = intake
@@ -70,7 +65,8 @@ class QueryRoutes:
         self._vectors = vectors
         self._metrics = metrics
         self._now_ms = clock.now_ms
-        self._settings = settings
+        self._mode = mode
+        self._watermark_age_ms_max = watermark_age_ms_max
 
     async def query(self, context: RouteContext) -> Response:
         """A query of any shape and dialect."""
@@ -83,147 +79,119 @@ class QueryRoutes:
         scan = scan_query(body) if len(body) < OFF_LOOP_BYTES else await asyncio.to_thread(scan_query, body)
         context.has_filter = scan.has_filter
         context.has_rank_by = scan.has_rank_by
-        context.legs = scan.legs if scan.multi else 0
+        if scan.multi:
+            context.legs = scan.legs
         view = self._views.view(context.namespace)
-        settings = self._settings
-        plan = plan_query(scan, view, settings.mode, self._now_ms(), settings.watermark_age_ms_max)
-        call = _Call(self, context, scan, body, gzipped=gzipped, touched=settings.mode is not Mode.UPSTREAM)
+        plan = plan_query(scan, view, self._mode, self._now_ms(), self._watermark_age_ms_max)
         if isinstance(plan, NearestToId):
             try:
-                call.vector = await self._vectors.mean(context, plan.ids, view)
+                vector: bytes | None = await self._vectors.mean(context, plan.ids, view)
             except UpstreamRefusedError as refusal:
                 return self._relay.respond(context, refusal.answer)
             read: Read = plan.read
         else:
-            read = plan
+            vector, read = None, plan
+        change = plan_change(scan, self._mode)
+        headers = self._relay.headers(context, identity=change.answer)
+        call = _Call(context, scan, body, headers, change.excludes, vector, gzipped)
         consistency, answer = await self._carry_out(call, read)
-        return await self._respond(call, answer, consistency, view.watermark_ms)
+        context.consistency = _HEADER_TEXTS[consistency]
+        if answer.status != OK or answer.stream is not None or change.answer:
+            return await self._respond_otherwise(context, scan, change, answer, consistency, view.watermark_ms)
+        return self._respond(context, answer, consistency, view.watermark_ms)
 
     async def _carry_out(self, call: "_Call", read: Read) -> tuple[Consistency, Answer]:
         match read:
             case Filtered(watermark_ms):
-                return Consistency.FILTERED, await call.send(eventual=True, watermark_ms=watermark_ms)
+                return Consistency.FILTERED, await self._send(call, eventual=True, watermark_ms=watermark_ms)
             case RelayPlan(consistency, eventual, retry_watermark_ms):
-                answer = await call.send(eventual=eventual, watermark_ms=None)
+                answer = await self._send(call, eventual=eventual, watermark_ms=None)
                 if answer.status != TOO_MANY_REQUESTS or retry_watermark_ms is None:
                     return consistency, answer
                 if answer.stream is not None:
                     await answer.stream.aclose()
-                answer = await call.send(eventual=True, watermark_ms=retry_watermark_ms)
+                answer = await self._send(call, eventual=True, watermark_ms=retry_watermark_ms)
                 self._metrics.count_throttle_retry(call.context.namespace, answer.status)
                 return Consistency.FILTERED, answer
             case _:
                 assert_never(read)
 
-    async def _respond(
-        self, call: "_Call", answer: Answer, consistency: Consistency, stable_as_of_ms: int | None
+    async def _send(self, call: "_Call", *, eventual: bool, watermark_ms: int | None) -> Answer:
+        body = call.scan.render(
+            eventual=eventual, watermark_ms=watermark_ms, exclude_reserved=call.excludes, vector=call.vector
+        )
+        if call.gzipped:
+            original = call.context.request.body.whole
+            if body is call.body and original is not None:
+                body = original
+            else:
+                body = gzip(body) if len(body) < OFF_LOOP_BYTES else await asyncio.to_thread(gzip, body)
+        return await self._relay.send(call.context, call.headers, body)
+
+    def _respond(
+        self, context: RouteContext, answer: Answer, consistency: Consistency, stable_as_of_ms: int | None
     ) -> Response:
-        context = call.context
-        context.consistency = consistency.value
-        status = answer.status
-        if status != 200:
+        """The answer as it is, with the watermark in its headers and, when it is not compressed, in its body."""
+        headers = response_headers(answer.headers)
+        _tell(headers, consistency, stable_as_of_ms)
+        body = answer.body or b""
+        encoding = answer.header(b"content-encoding")
+        if encoding is not None and encoding != b"identity":
+            return Response(OK, headers, body)
+        self._bill(context, body)
+        if stable_as_of_ms is None:
+            return Response(OK, headers, body)
+        return Response(OK, headers, with_stable_as_of(body, stable_as_of_ms))
+
+    async def _respond_otherwise(
+        self,
+        context: RouteContext,
+        scan: QueryScan,
+        change: Change,
+        answer: Answer,
+        consistency: Consistency,
+        stable_as_of_ms: int | None,
+    ) -> Response:
+        """Errors, answers that come in pieces, and answers that we change."""
+        status, stream = answer.status, answer.stream
+        if status != OK:
             response = self._relay.respond(context, answer)
             if status not in _HIDING_STATUSES:
                 _tell(response.headers, consistency, stable_as_of_ms)
             return response
-        headers = response_headers(answer.headers)
-        compressed = answer.header(b"content-encoding") not in (None, b"identity")
-        if call.changes_answer:
-            body = await call.changed_answer(self._relay, answer)
-            headers = [pair for pair in headers if pair[0] != b"content-encoding"]
-            compressed = False
-        elif answer.stream is not None:
-            stream = answer.stream
-            if compressed or stable_as_of_ms is None:
-                response = self._relay.respond(context, answer)
-                _tell(response.headers, consistency, stable_as_of_ms)
-                return response
-            _tell(headers, consistency, stable_as_of_ms)
-            return Response(200, headers, stream_with_stable_as_of(stream, stable_as_of_ms))
-        else:
-            body = answer.body or b""
-        if not compressed:
-            billing = read_billing(body)
-            if billing is not None:
-                self._metrics.add_billing(context.namespace, queried=billing.queried, returned=billing.returned)
-            if stable_as_of_ms is not None:
-                body = with_stable_as_of(body, stable_as_of_ms)
-        _tell(headers, consistency, stable_as_of_ms)
-        return Response(200, headers, body)
-
-    async def send(self, call: "_Call", body: bytes, headers: Headers) -> Answer:
-        return await self._relay.send(call.context, headers, body)
-
-    def headers(self, call: "_Call") -> Headers:
-        return self._relay.headers(call.context, identity=call.changes_answer)
-
-
-class _Call:
-    """One query on its way: its body, and how the upstream is asked."""
-
-    __slots__ = (
-        "_body",
-        "_excludes",
-        "_gzipped",
-        "_headers",
-        "_routes",
-        "_scan",
-        "_strips",
-        "changes_answer",
-        "context",
-        "vector",
-    )
-
-    def __init__(
-        self, routes: QueryRoutes, context: RouteContext, scan: QueryScan, body: bytes, *, gzipped: bool, touched: bool
-    ) -> None:
-        self._routes = routes
-        self._scan = scan
-        self._body = body
-        self._gzipped = gzipped
-        self.context = context
-        self.vector: bytes | None = None
-        is_layer = scan.dialect == "layer"
-        # The upstream cannot leave out what model reranking must include, and an untouched body cannot ask it to.
-        self._excludes = scan.wants_reserved and not scan.model_rerank and (touched or is_layer)
-        self._strips = scan.wants_reserved and not self._excludes
-        self.changes_answer = is_layer or self._strips
-        self._headers = routes.headers(self)
-
-    async def send(self, *, eventual: bool, watermark_ms: int | None) -> Answer:
-        """Renders the body with what the plan adds, and asks the upstream."""
-        scan = self._scan
-        body = scan.render(
-            eventual=eventual,
-            watermark_ms=watermark_ms,
-            exclude_reserved=self._excludes,
-            vector=self.vector,
-        )
-        if self._gzipped:
-            original = self.context.request.body.whole
-            if body is self._body and original is not None:
-                body = original
-            elif len(body) < OFF_LOOP_BYTES:
-                body = gzip(body)
+        if change.answer:
+            body = await self._relay.upstream.whole(answer)
+            if len(body) < OFF_LOOP_BYTES:
+                body = changed(body, scan, change)
             else:
-                body = await asyncio.to_thread(gzip, body)
-        return await self._routes.send(self, body, self._headers)
+                body = await asyncio.to_thread(changed, body, scan, change)
+            plain = [pair for pair in answer.headers if pair[0] != b"content-encoding"]
+            return self._respond(context, Answer(OK, plain, body), consistency, stable_as_of_ms)
+        encoding = answer.header(b"content-encoding")
+        if stream is None or stable_as_of_ms is None or (encoding is not None and encoding != b"identity"):
+            response = self._relay.respond(context, answer)
+            _tell(response.headers, consistency, stable_as_of_ms)
+            return response
+        headers = response_headers(answer.headers)
+        _tell(headers, consistency, stable_as_of_ms)
+        return Response(OK, headers, stream_with_stable_as_of(stream, stable_as_of_ms))
 
-    async def changed_answer(self, relay: Relay, answer: Answer) -> bytes:
-        """The upstream's answer without reserved attributes, and with `results` for the Layer dialect."""
-        body = await relay.upstream.whole(answer)
-        if len(body) < OFF_LOOP_BYTES:
-            return self._change(body)
-        return await asyncio.to_thread(self._change, body)
+    def _bill(self, context: RouteContext, body: bytes) -> None:
+        billing = read_billing(body)
+        if billing is not None:
+            self._metrics.add_billing(context.namespace, queried=billing.queried, returned=billing.returned)
 
-    def _change(self, body: bytes) -> bytes:
-        scan = self._scan
-        try:
-            if self._strips:
-                body = strip_rows(body)
-            return layer_results(body) if scan.dialect == "layer" else body
-        except SpliceError as error:
-            raise UpstreamError("the upstream's answer to the query is not JSON") from error
+
+class _Call(NamedTuple):
+    """One query on its way: its body, and what does not depend on how it is read."""
+
+    context: RouteContext
+    scan: QueryScan
+    body: bytes
+    headers: Headers
+    excludes: bool
+    vector: bytes | None
+    gzipped: bool
 
 
 def _tell(headers: Headers, consistency: Consistency, stable_as_of_ms: int | None) -> None:

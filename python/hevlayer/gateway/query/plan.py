@@ -1,9 +1,8 @@
 """How a query is read: one pure decision from the body's shape, what is known of the namespace, and the time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hevlayer.gateway.consistency import NamespaceView, Status
 
@@ -26,8 +25,7 @@ class Consistency(Enum):
     STALE_WATERMARK = "stale-watermark"
 
 
-@dataclass(frozen=True, slots=True)
-class Relay:
+class Relay(NamedTuple):
     """Without a predicate. `eventual` asks the upstream for its eventual level; a 429 is answered by one more try with
     `retry_watermark_ms` when there is one."""
 
@@ -36,8 +34,7 @@ class Relay:
     retry_watermark_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Filtered:
+class Filtered(NamedTuple):
     """At the eventual level, with rows stamped after `watermark_ms` hidden in every leg."""
 
     watermark_ms: int
@@ -46,8 +43,7 @@ class Filtered:
 Read = Relay | Filtered
 
 
-@dataclass(frozen=True, slots=True)
-class NearestToId:
+class NearestToId(NamedTuple):
     """First the stored vectors of `ids`, then `read` by their mean."""
 
     ids: tuple[str | int, ...]

@@ -1,0 +1,76 @@
+"""`hevlayer dev`: the gateway and a local origin in one process, on one machine, without an account."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import uvloop
+
+from hevlayer.cli.options import Command, Option, integer, path, text
+from hevlayer.gateway.app import Gateway, configure_logging
+from hevlayer.gateway.config import GatewayConfig
+from hevlayer.origin.config import OriginConfig
+from hevlayer.origin.process import announce, start_origin
+
+LOCAL_UPSTREAM_KEY = "tpuf_local_origin"
+"""The origin takes any bearer; this one, so that a real key in the environment never reaches it."""
+
+OPTIONS = (
+    Option("port", "LAYER_GATEWAY_PORT", integer(0, 65535), "TCP port of the gateway; 0 takes a free one", 8080),
+    Option("host", "LAYER_GATEWAY_HOST", text, "address to listen on", "127.0.0.1"),
+    Option("origin-port", "LAYER_ORIGIN_PORT", integer(0, 65535), "TCP port of the local origin", 8081),
+    Option("data-dir", "LAYER_DEV_DATA_DIR", path, "directory that holds everything", Path(".run")),
+)
+
+
+async def run_dev(values: Mapping[str, object]) -> None:
+    """Serves until SIGTERM or SIGINT; the gateway drains first, then the origin closes its data.
+
+    Raises: ConfigurationError: the environment breaks a rule of the gateway's settings. OSError: an address is taken,
+        or the data directory cannot be used.
+    """
+    folder = cast(Path, values["data-dir"])
+    host = cast(str, values["host"])
+    overrides: dict[str, object] = {
+        "host": host,
+        "port": values["port"],
+        "turbopuffer_api_key": LOCAL_UPSTREAM_KEY,
+        "data_dir": folder / "gateway",
+    }
+    # Every problem of the configuration shows before anything starts.
+    GatewayConfig.read(**overrides)
+    configure_logging("info")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        origin = await start_origin(
+            OriginConfig(data_dir=folder / "origin", port=cast(int, values["origin-port"]), control=True)
+        )
+        stack.push_async_callback(origin.close)
+        announce("origin recovered", origin.recovery)
+        announce("origin listening", {"url": origin.url, "data_dir": str(folder / "origin")})
+        config = GatewayConfig.read(**overrides, upstream_url=origin.url)
+        (folder / "gateway").mkdir(parents=True, exist_ok=True)
+        gateway = Gateway(config)
+        await gateway.start()
+        stack.push_async_callback(gateway.stop)
+        announce("ready", {"url": f"http://{host}:{gateway.port}", "upstream": origin.url, "data_dir": str(folder)})
+        await stop.wait()
+
+
+def _run(values: Mapping[str, object]) -> int:
+    try:
+        uvloop.run(run_dev(values))
+    except OSError as error:
+        print(f"hevlayer dev: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+COMMAND = Command("dev", "serve the gateway and a local origin on this machine, without an account", OPTIONS, _run)

@@ -1,0 +1,155 @@
+"""Options of the commands, declared once: flag, environment variable, rule, default and help.
+
+A command line beats the environment, the environment beats the default. Every problem is collected, so that a user
+fixes a configuration in one round.
+"""
+
+import argparse
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hevlayer.errors import ConfigurationError
+
+TRUE_TEXTS = frozenset({"1", "true", "yes", "on"})
+FALSE_TEXTS = frozenset({"0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting. `parse` turns its text into a value or raises ValueError whose text states the rule."""
+
+    name: str
+    env: str
+    parse: Callable[[str], object]
+    help: str
+    default: object = None
+    required: bool = False
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name
+
+    @property
+    def is_switch(self) -> bool:
+        return self.parse is boolean
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One entry of the command table. `run` gets values keyed by option name and returns the exit status."""
+
+    name: str
+    help: str
+    options: Sequence[Option]
+    run: Callable[[Mapping[str, object]], int]
+
+
+def text(value: str) -> str:
+    if not value:
+        raise ValueError("must not be empty")
+    return value
+
+
+def path(value: str) -> Path:
+    return Path(text(value)).expanduser()
+
+
+def boolean(value: str) -> bool:
+    lowered = value.strip().lower()
+    if lowered in TRUE_TEXTS:
+        return True
+    if lowered in FALSE_TEXTS:
+        return False
+    raise ValueError(f"must be one of {', '.join(sorted(TRUE_TEXTS | FALSE_TEXTS))}, was {value!r}")
+
+
+def integer(minimum: int, maximum: int) -> Callable[[str], int]:
+    """A rule for whole numbers in `minimum..=maximum`."""
+
+    def parse(value: str) -> int:
+        # int() also takes "1_000" and other scripts' digits; a configuration should not.
+        digits = value.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit()):
+            raise ValueError(f"must be a whole number, was {value!r}")
+        number = int(value)
+        if not minimum <= number <= maximum:
+            raise ValueError(f"must be in {minimum}..{maximum}, was {number}")
+        return number
+
+    return parse
+
+
+def number(minimum: float, maximum: float) -> Callable[[str], float]:
+    """A rule for finite decimal numbers in `minimum..=maximum`."""
+
+    def parse(value: str) -> float:
+        try:
+            parsed = float(value)
+        except ValueError:
+            raise ValueError(f"must be a number, was {value!r}") from None
+        if not minimum <= parsed <= maximum:
+            raise ValueError(f"must be in {minimum:g}..{maximum:g}, was {value}")
+        return parsed
+
+    return parse
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    """A rule for one of a few words."""
+
+    def parse(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}, was {value!r}")
+        return value
+
+    return parse
+
+
+def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> None:
+    """Declares the flags. argparse keeps the texts only: the rules run in `resolve`, for both sources alike."""
+    for option in options:
+        shown = f" (default {option.default})" if option.default is not None else ""
+        shown = " (required)" if option.required else shown
+        text_help = f"{option.help}{shown} [{option.env}]".replace("%", "%%")
+        if option.is_switch:
+            parser.add_argument(
+                option.flag, dest=option.name, action=argparse.BooleanOptionalAction, default=None, help=text_help
+            )
+        else:
+            metavar = option.name.rpartition("-")[2].upper()
+            parser.add_argument(option.flag, dest=option.name, default=None, metavar=metavar, help=text_help)
+
+
+def resolve(
+    options: Sequence[Option], given: Mapping[str, object], environ: Mapping[str, str] = os.environ
+) -> dict[str, object]:
+    """The value of every option.
+
+    Args:
+        given: texts (or booleans, for switches) from the command line by option name; None when not given.
+    Raises: ConfigurationError: with one line for each option that breaks its rule, naming flag or variable.
+    """
+    values: dict[str, object] = {}
+    problems: list[str] = []
+    for option in options:
+        raw = given.get(option.name)
+        origin = option.flag
+        # An empty variable counts as not set: that is what compose files and shells make of a missing one.
+        if raw is None and environ.get(option.env):
+            raw, origin = environ[option.env], option.env
+        if raw is None:
+            if option.required:
+                problems.append(f"{option.flag} (or {option.env}) is required: {option.help}")
+            values[option.name] = option.default
+        elif isinstance(raw, bool):
+            values[option.name] = raw
+        else:
+            try:
+                values[option.name] = option.parse(str(raw))
+            except ValueError as error:
+                problems.append(f"{origin} {error}")
+    if problems:
+        raise ConfigurationError(problems)
+    return values

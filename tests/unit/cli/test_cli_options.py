@@ -1,0 +1,90 @@
+import pytest
+
+from hevlayer.cli import main
+from hevlayer.cli import origin as origin_command
+from hevlayer.cli.options import Option, boolean, choice, integer, number, path, resolve, text
+from hevlayer.errors import ConfigurationError
+
+OPTIONS = (
+    Option("port", "T_PORT", integer(0, 10), "a port", 5),
+    Option("name", "T_NAME", text, "a name", required=True),
+    Option("control", "T_CONTROL", boolean, "a switch", default=False),
+)
+
+
+def test_the_command_line_beats_the_environment_which_beats_the_default():
+    environ = {"T_PORT": "7", "T_NAME": "env"}
+    assert resolve(OPTIONS, {"name": "cli", "port": None}, environ) == {"port": 7, "name": "cli", "control": False}
+    assert resolve(OPTIONS, {"name": "cli"}, {})["port"] == 5
+
+
+def test_an_empty_variable_is_not_set():
+    assert resolve(OPTIONS, {"name": "x"}, {"T_PORT": ""})["port"] == 5
+
+
+def test_every_problem_is_reported_at_once():
+    with pytest.raises(ConfigurationError) as caught:
+        resolve(OPTIONS, {"port": "11"}, {"T_CONTROL": "maybe"})
+    assert caught.value.problems == [
+        "--port must be in 0..10, was 11",
+        "--name (or T_NAME) is required: a name",
+        "T_CONTROL must be one of 0, 1, false, no, off, on, true, yes, was 'maybe'",
+    ]
+
+
+def test_a_switch_can_be_turned_off_against_the_environment():
+    assert resolve(OPTIONS, {"name": "x", "control": False}, {"T_CONTROL": "on"})["control"] is False
+    assert resolve(OPTIONS, {"name": "x"}, {"T_CONTROL": "on"})["control"] is True
+
+
+@pytest.mark.parametrize(
+    ("parse", "value"),
+    [
+        (integer(0, 10), "1.5"),
+        (integer(0, 10), "1_0"),
+        (integer(0, 10), "٣"),
+        (integer(0, 10), "-"),
+        (integer(0, 10), "-1"),
+        (number(0, 1), "nan"),
+        (number(0, 1), "inf"),
+        (number(0, 1), "x"),
+        (choice("a", "b"), "c"),
+        (text, ""),
+        (path, ""),
+    ],
+)
+def test_a_rule_refuses(parse, value):
+    with pytest.raises(ValueError, match=r"^must "):
+        parse(value)
+
+
+def test_help_names_the_commands(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main.main(["--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    for command in main.COMMANDS:
+        assert command.name in shown
+
+
+def test_every_option_has_a_variable_in_help(capsys):
+    with pytest.raises(SystemExit):
+        main.main(["origin", "--help"])
+    shown = capsys.readouterr().out
+    for option in origin_command.OPTIONS:
+        assert option.flag in shown
+        assert option.env in shown
+
+
+def test_a_bad_configuration_starts_nothing(capsys, monkeypatch):
+    monkeypatch.setenv("LAYER_ORIGIN_FAULTS", '{"rules":[{}]}')
+    assert main.main(["origin", "--port", "70000"]) == main.EXIT_USAGE
+    problems = capsys.readouterr().err.splitlines()
+    assert problems[0] == "hevlayer origin: --port must be in 0..65535, was 70000"
+    assert "--data-dir (or LAYER_ORIGIN_DATA_DIR) is required" in problems[1]
+    assert problems[2].startswith("hevlayer origin: LAYER_ORIGIN_FAULTS must be a JSON object of rules")
+
+
+def test_version(capsys):
+    assert main.main(["version"]) == 0
+    assert capsys.readouterr().out.startswith("hevlayer ")

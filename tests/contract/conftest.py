@@ -4,6 +4,9 @@ import re
 import pytest
 from contract_support import TARGETS, Api
 
+# Downloaded sources of the vendor, run in an environment of their own.
+collect_ignore = ["vendor"]
+
 _numbers = itertools.count()
 
 

@@ -115,7 +115,7 @@ class Answer:
 
 
 class Api:
-    """One keep-alive connection. Bodies are given as JSON values or, for broken ones, as bytes."""
+    """One keep-alive connection. Bodies are JSON values, bytes for broken ones, or iterators of bytes to be chunked."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -128,10 +128,13 @@ class Api:
         sent = {name: value for name, value in sent.items() if value is not None}
         payload = None
         if body is not None:
-            payload = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
+            is_wire = isinstance(body, (bytes, Iterator))
+            payload = body if is_wire else json.dumps(body, ensure_ascii=False).encode()
             sent.setdefault("content-type", "application/json")
         try:
-            self._connection.request(method, self._prefix + path, payload, sent)
+            self._connection.request(
+                method, self._prefix + path, payload, sent, encode_chunked=isinstance(payload, Iterator)
+            )
             response = self._connection.getresponse()
             answer = response.read()
         except (http.client.HTTPException, OSError):

@@ -117,6 +117,22 @@ def test_a_gzip_request_is_understood(api, ns):
     assert len(api.ids(ns)) == 100
 
 
+def test_a_chunked_request_is_understood(api, ns):
+    text = json.dumps({"upsert_rows": [{"id": i, "text": "x" * 100} for i in range(1000)]}).encode()
+    pieces = (text[start : start + 1000] for start in range(0, len(text), 1000))
+    assert api.call("POST", f"/v2/namespaces/{ns}", pieces).status == 200
+    assert len(api.ids(ns)) == 1000
+
+
+def test_a_body_of_many_megabytes_is_understood(api, ns):
+    rows = [{"id": i, "blob": "y" * 1_000_000} for i in range(24)]
+    api.write(ns, upsert_rows=rows, schema={"blob": {"type": "string", "filterable": False}})
+    answer = api.call(
+        "POST", f"/v2/namespaces/{ns}/query", {"rank_by": ["id", "asc"], "limit": 100, "include_attributes": True}
+    )
+    assert answer.json()["rows"] == rows
+
+
 @pytest.mark.parametrize("body", [b"not gzip", gzip.compress(b'{"upsert_rows":[]}')[:-6], b""])
 def test_broken_gzip_is_a_400(api, ns, body):
     answer = api.call("POST", f"/v2/namespaces/{ns}", body, headers={"content-encoding": "gzip"})

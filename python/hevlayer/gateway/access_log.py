@@ -3,9 +3,8 @@
 import os
 from collections.abc import Callable
 
-import orjson
-
 from hevlayer.clock import Clock
+from hevlayer.wire.bodies import encode
 
 FLUSH_SECONDS = 0.5
 # A full buffer is written at once by the request that filled it: nothing is dropped and memory is bounded.
@@ -19,21 +18,13 @@ class AccessLog:
     def __init__(self, descriptor: int, write: Callable[[int, bytes], int] = os.write) -> None:
         self._descriptor = descriptor
         self._write = write
-        self._lines: list[bytes] = []
+        self._lines: list[str] = []
+        self.enabled = descriptor != OFF
 
-    @property
-    def enabled(self) -> bool:
-        return self._descriptor != OFF
-
-    def add(self, line: dict[str, object]) -> None:
-        """Takes one line up. Its values must be JSON values."""
+    def add(self, line: str) -> None:
+        """Takes up one line of JSON text, without its line break."""
         lines = self._lines
-        try:
-            lines.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-        except TypeError:
-            # Only text with lone surrogates gets here; they cannot be written as UTF-8.
-            clean = {key: _clean(value) for key, value in line.items()}
-            lines.append(orjson.dumps(clean, option=orjson.OPT_APPEND_NEWLINE))
+        lines.append(line)
         if len(lines) >= BUFFER_LINES_MAX:
             self.flush()
 
@@ -42,7 +33,8 @@ class AccessLog:
         if not self._lines:
             return
         lines, self._lines = self._lines, []
-        view = memoryview(b"".join(lines))
+        lines.append("")
+        view = memoryview("\n".join(lines).encode())
         try:
             while view:
                 view = view[self._write(self._descriptor, view.tobytes()) :]
@@ -56,5 +48,8 @@ class AccessLog:
             self.flush()
 
 
-def _clean(value: object) -> object:
-    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else value
+def json_text(text: str) -> str:
+    """A JSON string, with its quotes; lone surrogates, which UTF-8 cannot carry, become `?`."""
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
+    return encode(text).decode()

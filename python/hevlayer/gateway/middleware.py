@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from hevlayer.clock import Clock
 from hevlayer.errors import LayerError, NotFoundError
-from hevlayer.gateway.access_log import AccessLog
+from hevlayer.gateway.access_log import AccessLog, json_text
 from hevlayer.gateway.auth import ANONYMOUS, Authenticator, Grants
 from hevlayer.gateway.drain import Drain
 from hevlayer.gateway.responses import error_response
@@ -186,25 +186,14 @@ class Pipeline:
         access_log = self._access_log
         if not access_log.enabled:
             return
-        request = context.request
-        body = response.body
-        line: dict[str, object] = {
-            "time_ms": self._now_ms(),
-            "level": "error" if response.status >= 500 else "info",
-            "event": "request",
-            "method": request.method,
-            "path": request.path,
-            "operation": context.route.operation,
-            "status": response.status,
-            "bytes": len(body) if type(body) is bytes else sum(map(len, body)) if type(body) is tuple else None,
-            "us": int(seconds * 1e6),
-            "upstream_us": int(context.upstream_seconds * 1e6),
-            "request_id": context.request_id,
-            "trace_id": context.trace_id,
-            "peer": request.peer,
-        }
-        if context.consistency:
-            line["consistency"] = context.consistency
-        if context.failure:
-            line["error"] = context.failure
-        access_log.add(line)
+        request, status, body = context.request, response.status, response.body
+        size = len(body) if type(body) is bytes else sum(map(len, body)) if type(body) is tuple else "null"
+        consistency = f',"consistency":"{context.consistency}"' if context.consistency else ""
+        failure = f',"error":"{context.failure}"' if context.failure else ""
+        access_log.add(
+            f'{{"time_ms":{self._now_ms()},"level":"{"error" if status >= 500 else "info"}","event":"request",'
+            f'"method":{json_text(request.method)},"path":{json_text(request.path)},'
+            f'"operation":"{context.route.operation}","status":{status},"bytes":{size},"us":{int(seconds * 1e6)},'
+            f'"upstream_us":{int(context.upstream_seconds * 1e6)},"request_id":{json_text(context.request_id)},'
+            f'"trace_id":"{context.trace_id}","peer":{json_text(request.peer)}{consistency}{failure}}}'
+        )

@@ -8,7 +8,12 @@ loop's thread only.
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Generic, Literal, TypeVar
+
+# Children whose text makes one part of the exposition: a millisecond's work, ten when their labels are new.
+EXPOSITION_CHILDREN = 50
+_INFINITY = float("inf")
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -92,12 +97,14 @@ Samples = Iterable[tuple[tuple[str, ...], float]]
 class Metric(Generic[Child]):
     """A declared metric and its children by label values."""
 
-    __slots__ = ("_children", "_make", "_source", "declaration")
+    __slots__ = ("_children", "_heads", "_make", "_source", "declaration")
 
     def __init__(self, declaration: Declaration, make: Callable[[], Child]) -> None:
         self.declaration = declaration
         self._make: Callable[[], Child] = make
         self._children: dict[tuple[str, ...], Child] = {}
+        # A sample's text before its value, kept: formatting labels anew is most of a scrape.
+        self._heads: dict[tuple[str, ...], list[str]] = {}
         self._source: Callable[[], Samples] | None = None
         if not declaration.labels and declaration.kind != "histogram":
             self.bind()
@@ -124,10 +131,13 @@ class Metric(Generic[Child]):
                 yield f"{declared.name}{_labels(declared.labels, values)} {_number(value)}\n"
             return
         for values, child in list(self._children.items()):
+            heads = self._heads.get(values)
+            if heads is None:
+                heads = self._heads[values] = _heads(declared, values)
             if isinstance(child, Histogram):
-                yield from _histogram_lines(declared, values, child)
+                yield _histogram_text(heads, child)
             else:
-                yield f"{declared.name}{_labels(declared.labels, values)} {_number(child.value)}\n"
+                yield f"{heads[0]} {_number(child.value)}\n"
 
 
 class MetricRegistry:
@@ -161,7 +171,18 @@ class MetricRegistry:
 
     def exposition(self) -> bytes:
         """The text of `GET /metrics`, format 0.0.4."""
-        return "".join(line for metric in self._metrics.values() for line in metric.lines()).encode()
+        return b"".join(self.exposition_parts())
+
+    def exposition_parts(self) -> Iterator[bytes]:
+        """The same in parts that are short work each."""
+        lines: list[str] = []
+        for metric in list(self._metrics.values()):
+            for line in metric.lines():
+                lines.append(line)
+                if len(lines) >= EXPOSITION_CHILDREN:
+                    yield "".join(lines).encode()
+                    lines.clear()
+        yield "".join(lines).encode()
 
 
 class NamespaceLabels:
@@ -204,14 +225,21 @@ def catalog_entry(declaration: Declaration) -> dict[str, object]:
     return entry
 
 
-def _histogram_lines(declared: Declaration, values: tuple[str, ...], child: Histogram) -> Iterator[str]:
+def _heads(declared: Declaration, values: tuple[str, ...]) -> list[str]:
+    labels = _labels(declared.labels, values)
+    if declared.kind != "histogram":
+        return [declared.name + labels]
     names = (*declared.labels, "le")
-    cumulative = 0
-    for bound, count in zip((*child.bounds, float("inf")), child.counts, strict=True):
-        cumulative += count
-        yield f"{declared.name}_bucket{_labels(names, (*values, _number(bound)))} {cumulative}\n"
-    yield f"{declared.name}_sum{_labels(declared.labels, values)} {_number(child.total)}\n"
-    yield f"{declared.name}_count{_labels(declared.labels, values)} {cumulative}\n"
+    heads = [
+        f"{declared.name}_bucket{_labels(names, (*values, _number(bound)))}" for bound in (*declared.buckets, _INFINITY)
+    ]
+    return [*heads, f"{declared.name}_sum{labels}", f"{declared.name}_count{labels}"]
+
+
+def _histogram_text(heads: list[str], child: Histogram) -> str:
+    values: list[object] = [*accumulate(child.counts), _number(child.total)]
+    values.append(values[-2])
+    return "".join([f"{head} {value}\n" for head, value in zip(heads, values, strict=True)])
 
 
 def _labels(names: Sequence[str], values: Sequence[str]) -> str:
@@ -231,8 +259,8 @@ def _escape_help(text: str) -> str:
 
 
 def _number(value: float) -> str:
-    if value == float("inf"):
+    if value == _INFINITY:
         return "+Inf"
-    if value == float("-inf"):
+    if value == -_INFINITY:
         return "-Inf"
     return repr(int(value)) if value == int(value) and abs(value) < 2**53 else repr(value)

@@ -295,7 +295,13 @@ class DocumentCache:
         engine = self._engine
         if engine is None or self._owing:
             return
-        self._owing = await self._try("owe", lambda: _done(engine.owe(True)))
+        # Also when the breaker is open: it spares a failing cache our calls, but here a later process depends on one.
+        try:
+            await engine.owe(True)
+        except CacheUnavailableError as error:
+            self._failed("owe", error)
+        else:
+            self._owing = True
 
     async def _try(self, operation: str, call: Callable[[], Awaitable[bool]]) -> bool:
         if not self._breaker.allows():

@@ -16,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::error::CacheError;
 use crate::log::{Frame, Header, Kind, Log, Place, Read, Segment};
 use crate::record::{IdType, Projection, View};
-use crate::replay::{self, Trust};
+use crate::replay::{self, Condition, Trust};
 use crate::rows::Rows;
 use crate::table::{Found, Key, NamespaceState, Outcome, Slot, Table, Write};
 
@@ -97,8 +97,8 @@ pub struct Engine {
     owing: AtomicBool,
     dead: AtomicBool,
     counters: Counters,
-    // Held for as long as the engine lives.
-    _lock: File,
+    /// Held until the engine is closed or dropped.
+    lock_file: Mutex<Option<File>>,
 }
 
 type Result<T> = std::result::Result<T, CacheError>;
@@ -116,8 +116,10 @@ impl Engine {
             let error = io::Error::last_os_error();
             return Err(if error.kind() == io::ErrorKind::WouldBlock { CacheError::Locked } else { error.into() });
         }
-        let trust = replay::judge(&options.directory, &options.identity)?;
+        let (trust, quiet_before_ms) = replay::judge(&options.directory, &options.identity)?;
         if trust == Trust::Lost {
+            // Should the process die half-way through, the next one must not take an empty directory for a new one.
+            replay::note(&options.directory, &options.identity, Condition::Lost, 0)?;
             Log::wipe(&options.directory)?;
         }
         let segment_bytes = (options.capacity_bytes / SEGMENTS_IN_CAPACITY).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
@@ -126,8 +128,10 @@ impl Engine {
         replay::replay(&log, &mut table)?;
         let unknown_until_ms = now_ms + options.unknown_write_ms;
         table.adopt(unknown_until_ms);
-        replay::note(&options.directory, &options.identity, false)?;
-        let quiet_until_ms = if trust == Trust::Lost { unknown_until_ms } else { 0 };
+        // Marks went with a log that is lost, so every id counts as marked for as long as they could have held; that
+        // must outlive this process as they would have.
+        let quiet_until_ms = if trust == Trust::Lost { unknown_until_ms } else { quiet_before_ms };
+        replay::note(&options.directory, &options.identity, Condition::Open, quiet_until_ms)?;
         Ok(Self {
             inner: Mutex::new(Inner { table, log, quiet_until_ms }),
             trimming: Mutex::new(()),
@@ -137,7 +141,7 @@ impl Engine {
             owing: AtomicBool::new(false),
             dead: AtomicBool::new(false),
             counters: Counters::default(),
-            _lock: lock,
+            lock_file: Mutex::new(Some(lock)),
         })
     }
 
@@ -147,11 +151,13 @@ impl Engine {
             return Ok(());
         }
         let inner = self.inner.lock();
+        // Whatever happens here, the next process may have the directory afterwards.
+        let _lock = self.lock_file.lock().take();
         if self.distrusted.load(Ordering::SeqCst) || self.owing.load(Ordering::SeqCst) {
             return Ok(replay::distrust(&self.options.directory)?);
         }
         inner.log.sync()?;
-        Ok(replay::note(&self.options.directory, &self.options.identity, true)?)
+        Ok(replay::note(&self.options.directory, &self.options.identity, Condition::Closed, inner.quiet_until_ms)?)
     }
 
     fn enter(&self, wait: bool) -> Result<Option<MutexGuard<'_, Inner>>> {
@@ -304,12 +310,12 @@ impl Engine {
 
     /// While something is owed that only this process knows of, a start that finds the log must not trust it.
     pub fn owe(&self, owing: bool) -> Result<()> {
-        let _inner = self.lock()?;
+        let inner = self.lock()?;
         self.owing.store(owing, Ordering::SeqCst);
         if owing || self.distrusted.load(Ordering::SeqCst) {
             return Ok(replay::distrust(&self.options.directory)?);
         }
-        Ok(replay::note(&self.options.directory, &self.options.identity, false)?)
+        Ok(replay::note(&self.options.directory, &self.options.identity, Condition::Open, inner.quiet_until_ms)?)
     }
 
     /// Writes what a later start must know. If it cannot be written, a later start must not trust the log; if not

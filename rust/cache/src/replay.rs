@@ -16,6 +16,8 @@ use crate::table::{Key, Outcome, Slot, Table, Write};
 const STATE: &str = "state";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const FORMAT: u32 = 1;
+const CLOSED: &str = "closed";
+const QUIET: &str = "quiet until ";
 /// Frames are read through a buffer of this size.
 const READ_BYTES: usize = 1 << 20;
 
@@ -30,41 +32,54 @@ pub enum Trust {
     Lost,
 }
 
-/// Judges the log in `directory` for the upstream called `identity`.
-pub fn judge(directory: &Path, identity: &str) -> io::Result<Trust> {
-    let path = directory.join(STATE);
-    let text = match fs::read_to_string(&path) {
+/// Judges the log in `directory` for the upstream called `identity`; with the time until which nothing may be filled,
+/// if an earlier start said so.
+pub fn judge(directory: &Path, identity: &str) -> io::Result<(Trust, u64)> {
+    let text = match fs::read_to_string(directory.join(STATE)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let used = fs::read_dir(directory)?.any(|entry| {
                 entry.is_ok_and(|entry| entry.path().extension().is_some_and(|suffix| suffix == "seg"))
             });
-            return Ok(if used { Trust::Lost } else { Trust::Fresh });
+            return Ok((if used { Trust::Lost } else { Trust::Fresh }, 0));
         }
         Err(error) => return Err(error),
     };
-    let closed = state_text(identity, "closed");
-    let boot = boot_id();
-    if text == closed || (boot.is_some() && text == state_text(identity, &boot.unwrap_or_default())) {
-        return Ok(Trust::Whole);
-    }
-    Ok(Trust::Lost)
+    let quiet_until_ms = text.lines().find_map(|line| line.strip_prefix(QUIET)?.parse().ok()).unwrap_or(0);
+    let is = |condition: &str| text == state_text(identity, condition, quiet_until_ms);
+    let trusted = is(CLOSED) || boot_id().is_some_and(|boot| is(&boot));
+    Ok((if trusted { Trust::Whole } else { Trust::Lost }, quiet_until_ms))
 }
 
-fn state_text(identity: &str, condition: &str) -> String {
-    format!("format {FORMAT} record {VERSION}\nupstream {identity}\n{condition}\n")
+fn state_text(identity: &str, condition: &str, quiet_until_ms: u64) -> String {
+    format!("format {FORMAT} record {VERSION}\nupstream {identity}\n{condition}\n{QUIET}{quiet_until_ms}\n")
 }
 
 fn boot_id() -> Option<String> {
     fs::read_to_string(BOOT_ID).ok().map(|text| format!("boot {}", text.trim()))
 }
 
-/// Notes durably that the log is being written to, or was closed.
-pub fn note(directory: &Path, identity: &str, closed: bool) -> io::Result<()> {
-    let condition = if closed { "closed".to_owned() } else { boot_id().unwrap_or_else(|| "open".to_owned()) };
+/// What to note of the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Condition {
+    /// It is being written to.
+    Open,
+    /// It is whole and on the disk.
+    Closed,
+    /// It is about to be thrown away; a start that finds this does so.
+    Lost,
+}
+
+/// Notes the log's condition durably.
+pub fn note(directory: &Path, identity: &str, condition: Condition, quiet_until_ms: u64) -> io::Result<()> {
+    let condition = match condition {
+        Condition::Open => boot_id().unwrap_or_else(|| "open".to_owned()),
+        Condition::Closed => CLOSED.to_owned(),
+        Condition::Lost => "lost".to_owned(),
+    };
     let draft = directory.join("state.new");
     let mut file = File::create(&draft)?;
-    file.write_all(state_text(identity, &condition).as_bytes())?;
+    file.write_all(state_text(identity, &condition, quiet_until_ms).as_bytes())?;
     file.sync_all()?;
     fs::rename(&draft, directory.join(STATE))?;
     File::open(directory)?.sync_all()

@@ -155,4 +155,4 @@ class WatermarkMachine(RuleBasedStateMachine):
 
 
 TestWatermark = WatermarkMachine.TestCase
-TestWatermark.settings = settings(max_examples=250, stateful_step_count=40, deadline=None, derandomize=True)
+TestWatermark.settings = settings(max_examples=120, stateful_step_count=40, deadline=None, derandomize=True)

@@ -78,6 +78,17 @@ def test_a_metric_is_registered_once_and_as_declared():
         MetricRegistry().histogram(declare("histogram", (), (1.0, 0.5)))
 
 
+def test_a_large_exposition_comes_in_parts():
+    registry = MetricRegistry()
+    counter = registry.counter(declare("counter", ("name",)))
+    for number in range(120):
+        counter.bind(str(number)).inc(number)
+    parts = list(registry.exposition_parts())
+    assert len(parts) == 3
+    assert b"".join(parts) == registry.exposition()
+    assert len(parse(registry)[0].samples) == 120
+
+
 def test_the_namespace_label_is_bounded():
     labels = NamespaceLabels(2)
     assert labels.label("made up", admit=False) == "other"

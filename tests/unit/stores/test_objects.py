@@ -69,7 +69,7 @@ def without_nesting(found):
     return [key for key in found if not any(other.startswith(key + "/") for other in found)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(keys, st.sampled_from(["", "a", "a/", "a-b/a", "~", "zz"]), st.sampled_from(["", "a", "a/b", "a/b/b", "b"]))
 def test_listing_is_the_sorted_keys_with_a_prefix(tmp_path_factory, keys, prefix, after):
     async def check():

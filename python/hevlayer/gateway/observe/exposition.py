@@ -1,5 +1,8 @@
 """The metrics themselves, and the catalog that describes them."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
 from hevlayer.errors import NotFoundError, ValidationError
 from hevlayer.gateway.responses import json_response
 from hevlayer.gateway.router import RouteContext
@@ -17,7 +20,13 @@ class MetricRoutes:
     async def metrics(self, context: RouteContext) -> Response:
         """The Prometheus text exposition."""
         headers = [(b"content-type", CONTENT_TYPE), (b"cache-control", b"no-store")]
-        return Response(200, headers, self._registry.exposition())
+        return Response(200, headers, self._exposition())
+
+    async def _exposition(self) -> AsyncIterator[bytes]:
+        for part in self._registry.exposition_parts():
+            yield part
+            # A scrape of many namespaces is tens of milliseconds; requests go on in between.
+            await asyncio.sleep(0)
 
     async def metrics_catalog(self, context: RouteContext) -> Response:
         """All metrics, or those of `?family=`."""

@@ -22,7 +22,7 @@ from hevlayer.errors import (
     UnauthorizedError,
     UpstreamError,
 )
-from hevlayer.gateway.access_log import BUFFER_LINES_MAX, AccessLog
+from hevlayer.gateway.access_log import BUFFER_LINES_MAX, AccessLog, json_text
 from hevlayer.gateway.auth import BEARERS_MAX, Authenticator, BackgroundBearers, Credential, Grants
 from hevlayer.gateway.config import SETTINGS, GatewayConfig
 from hevlayer.gateway.logs import JsonFormatter, configure_logging, hide_secrets
@@ -323,7 +323,7 @@ def test_the_access_log_is_written_in_batches_and_never_dropped():
 
     log = AccessLog(1, write)
     for number in range(BUFFER_LINES_MAX + 3):
-        log.add({"n": number, "path": "\ud800"})
+        log.add(f'{{"n":{number},"path":{json_text(chr(0xD800))}}}')
     assert b"".join(written).count(b"\n") == BUFFER_LINES_MAX
     log.flush()
     lines = b"".join(written).splitlines()
@@ -335,8 +335,13 @@ def test_a_closed_log_does_not_stop_the_service():
         raise BrokenPipeError
 
     log = AccessLog(1, broken)
-    log.add({})
+    log.add("{}")
     log.flush()
+
+
+@pytest.mark.parametrize("text", ["plain", 'a"b', "a\\b", "é\n", "", "\x7f"])
+def test_texts_in_the_access_log_are_json(text):
+    assert json.loads(json_text(text)) == text
 
 
 def test_the_log_hides_secrets():

@@ -1,3 +1,6 @@
+// Bodies read best where they are used.
+#![allow(clippy::needless_pass_by_value)]
+
 use crate::engine::{Engine, Options, Recovery};
 use crate::reply::Reply;
 use crate::testing::TempDir;

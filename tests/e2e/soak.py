@@ -256,7 +256,7 @@ class Soak:
             return
         found = {document["id"]: document["attributes"] for document in answer["documents"]}
         if len(found) != len(answer["documents"]) or len(found) + len(answer["missing"]) != len(entries):
-            self.problem(f"fetch of {len(entries)} ids answers {len(found)} documents, {len(answer['missing'])} missing")
+            self.problem(f"fetch of {len(entries)} ids: {len(found)} documents, {len(answer['missing'])} missing")
         for entry, (changes, allowed) in zip(entries, before, strict=True):
             self._judge(entry, found.get(f"doc-{entry.number}", ABSENT), changes, allowed, "batch fetch")
 
@@ -340,7 +340,9 @@ class Soak:
         unsettled = sum(not entry.settled for entry in self.entries)
         self.counts["ids with an unknown outcome"] = unsettled
         for entry in self.entries[::10]:
-            status, _, answer = await self.gateway.call("GET", f"/v2/namespaces/{NAMESPACE}/documents/doc-{entry.number}")
+            status, _, answer = await self.gateway.call(
+                "GET", f"/v2/namespaces/{NAMESPACE}/documents/doc-{entry.number}"
+            )
             seen = answer["attributes"] if status == 200 else ABSENT
             if status not in (200, 404) or seen not in [attributes_of(row) for row in entry.allowed]:
                 self.problem(f"the last fetch of doc-{entry.number}: {status} {seen}, allowed {entry.allowed}")
@@ -350,7 +352,9 @@ class Soak:
 
 
 @contextlib.asynccontextmanager
-async def process(*arguments: str, log: Path, **environment: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+async def process(
+    *arguments: str, log: Path, **environment: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """A `hevlayer` process and its base URL, which it prints at the start."""
     with log.open("wb") as sink:
         running = await asyncio.create_subprocess_exec(
@@ -406,7 +410,7 @@ def open_sockets(pid: int) -> int:
 
 def _target(descriptor: Path) -> str:
     try:
-        return os.readlink(descriptor)
+        return str(descriptor.readlink())
     except FileNotFoundError:
         return ""
 
@@ -419,8 +423,7 @@ async def soak(seconds: float, rate: float, seed: int, folder: Path) -> int:
         "gateway", "--port", "0",
         log=gateway_log,
         LAYER_UPSTREAM_URL=origin_url,
-        LAYER_STATE_DIR=str(folder / "state"),
-        LAYER_CACHE_DIR=str(folder / "cache"),
+        LAYER_DATA_DIR=str(folder / "gateway"),
         TURBOPUFFER_API_KEY="tpuf_soak",
         LAYER_GATEWAY_API_KEY="",
         LAYER_FIRST_BYTE_TIMEOUT_SECONDS="2",

@@ -188,7 +188,7 @@ class Soak:
                 entry.changes += 1
                 entry.busy = False
                 if outcome == "unknown":
-                    entry.settled = old == new
+                    entry.settled = False
                 else:
                     entry.allowed = [new if outcome == "ok" else old]
 
@@ -351,6 +351,16 @@ class Soak:
 # --- processes ---
 
 
+def listening_url(text: str) -> str | None:
+    """From the line that a process prints once it listens."""
+    for line in text.splitlines():
+        if line.startswith("{") and line.endswith("}"):
+            fields = json.loads(line)
+            if str(fields.get("event", "")).endswith(" listening"):
+                return str(fields.get("url") or f"http://{fields['host']}:{fields['port']}")
+    return None
+
+
 @contextlib.asynccontextmanager
 async def process(
     *arguments: str, log: Path, **environment: str
@@ -365,13 +375,13 @@ async def process(
         for _ in range(START_SECONDS_MAX * 20):
             if running.returncode is not None:
                 raise SystemExit(f"{arguments[0]} ended with {running.returncode}:\n{log.read_text()[-2000:]}")
-            found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
-            if found:
+            url = listening_url(log.read_text())
+            if url is not None:
                 break
             await asyncio.sleep(0.05)
         else:
             raise SystemExit(f"{arguments[0]} did not say where it listens:\n{log.read_text()[-2000:]}")
-        yield running, found.group(0)
+        yield running, url
     finally:
         if running.returncode is None:
             running.send_signal(signal.SIGTERM)

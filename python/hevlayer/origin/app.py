@@ -15,6 +15,7 @@ from hevlayer.origin.config import OriginConfig
 from hevlayer.origin.control import ControlRoutes
 from hevlayer.origin.faults import FaultBook, FaultPlan, Reset, Side, SlowBody, Status, TruncatedBody
 from hevlayer.origin.routes import Matched, NamespaceNameError, match
+from hevlayer.wire.headers import accepts_gzip
 
 SLOW_BODY_TICKS_PER_SECOND = 20
 
@@ -87,9 +88,7 @@ class OriginApp:
             # A panic in the engine arrives as no Exception; the client must hear of it all the same.
             log.exception("engine failed on %s %s", request.method, matched.path)
             return codec.respond_error(500, codec.UNKNOWN_ERROR)
-        wants_gzip = len(answer) >= codec.GZIP_RESPONSE_BYTES_MIN and codec.accepts_gzip(
-            request.header(b"accept-encoding")
-        )
+        wants_gzip = len(answer) >= codec.GZIP_RESPONSE_BYTES_MIN and accepts_gzip(request.header(b"accept-encoding"))
         if wants_gzip:
             answer = codec.deflate(answer)
         return codec.respond(status, answer, content_type.encode("latin-1"), encoded=wants_gzip)

@@ -1,6 +1,5 @@
 """Bodies on their way in and out: gzip in both directions, and the upstream's error shape."""
 
-import re
 import zlib
 
 import orjson
@@ -11,7 +10,6 @@ GZIP_RESPONSE_BYTES_MIN = 1024
 _GZIP_LEVEL = 1
 _GZIP_WBITS = 31
 _INFLATE_STEP_BYTES = 1 << 20
-_QUALITY_ZERO = re.compile(r";\s*q\s*=\s*0(\.0{0,3})?\s*$")
 
 JSON_TYPE = b"application/json"
 UNKNOWN_ERROR = "🐡 Unknown error, if this persists, please contact support!! We'll be happy to help :)"
@@ -60,14 +58,6 @@ def inflate(body: bytes, encoding: bytes | None, bytes_max: int) -> bytes:
         reason = "bytes follow its end" if decoder.eof else "it is truncated"
         raise BodyError(400, f"💔 request body is not valid gzip: {reason}")
     return b"".join(parts)
-
-
-def accepts_gzip(accept_encoding: bytes | None) -> bool:
-    """Whether the client names gzip and does not refuse it by `q=0`."""
-    for item in (accept_encoding or b"").decode("latin-1").lower().split(","):
-        if item.partition(";")[0].strip() in ("gzip", "x-gzip"):
-            return _QUALITY_ZERO.search(item) is None
-    return False
 
 
 def deflate(body: bytes) -> bytes:

@@ -1,5 +1,7 @@
 """Headers on the wire: what may go upstream, what may come back, and our own names."""
 
+import re
+
 from hevlayer.http.messages import Headers
 
 CONSISTENCY = b"x-layer-consistency"
@@ -38,6 +40,7 @@ _RESPONSE_DROPPED = frozenset(
         b"upgrade",
     }
 )
+_QUALITY_ZERO = re.compile(r";\s*q\s*=\s*0(\.0{0,3})?\s*$")
 _NAMED_BY_CONNECTION_HARMLESS = frozenset({b"keep-alive", b"close", b""})
 
 
@@ -70,6 +73,14 @@ def _named_by_connection(received: Headers) -> frozenset[bytes]:
         if key == b"connection":
             names.update(name.strip().lower() for name in value.split(b","))
     return frozenset(names - _NAMED_BY_CONNECTION_HARMLESS)
+
+
+def accepts_gzip(accept_encoding: bytes | None) -> bool:
+    """Whether the client names gzip and does not refuse it by `q=0`."""
+    for item in (accept_encoding or b"").decode("latin-1").lower().split(","):
+        if item.partition(";")[0].strip() in ("gzip", "x-gzip"):
+            return _QUALITY_ZERO.search(item) is None
+    return False
 
 
 def without(headers: Headers, *names: bytes) -> Headers:

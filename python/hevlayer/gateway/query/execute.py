@@ -1,11 +1,11 @@
 """Carries a query's plan out: bytes spliced, one upstream call, bytes relayed."""
 
 import asyncio
-import zlib
 from typing import NamedTuple, Protocol, assert_never
 
 from hevlayer.clock import Clock
 from hevlayer.gateway.consistency import NamespaceView
+from hevlayer.gateway.encoding import compressed, gzip
 from hevlayer.gateway.query.answer import stream_with_stable_as_of, with_stable_as_of
 from hevlayer.gateway.query.change import Change, changed, plan_change
 from hevlayer.gateway.query.nearest import StoredVectors, UpstreamRefusedError
@@ -19,7 +19,7 @@ from hevlayer.http.messages import Headers, Response
 from hevlayer.kernels.splice import QueryScan
 from hevlayer.metrics.billing import read_billing
 from hevlayer.stores.turbopuffer import Answer
-from hevlayer.wire.headers import CONSISTENCY, STABLE_AS_OF, response_headers
+from hevlayer.wire.headers import CONSISTENCY, STABLE_AS_OF, accepts_gzip, response_headers
 
 OK = 200
 TOO_MANY_REQUESTS = 429
@@ -27,7 +27,6 @@ TOO_MANY_REQUESTS = 429
 _HIDING_STATUSES = frozenset({401, 403, 404})
 _CONSISTENCY_HEADERS = {each: (CONSISTENCY, each.value.encode()) for each in Consistency}
 _HEADER_TEXTS = {each: each.value for each in Consistency}
-GZIP_LEVEL = 1
 
 
 class Views(Protocol):
@@ -166,7 +165,9 @@ class QueryRoutes:
             else:
                 body = await asyncio.to_thread(changed, body, scan, change)
             plain = [pair for pair in answer.headers if pair[0] != b"content-encoding"]
-            return self._respond(context, Answer(OK, plain, body), consistency, stable_as_of_ms)
+            response = self._respond(context, Answer(OK, plain, body), consistency, stable_as_of_ms)
+            accepted = accepts_gzip(context.request.header(b"accept-encoding"))
+            return await compressed(response) if accepted else response
         encoding = answer.header(b"content-encoding")
         if stream is None or stable_as_of_ms is None or (encoding is not None and encoding != b"identity"):
             response = self._relay.respond(context, answer)
@@ -198,9 +199,3 @@ def _tell(headers: Headers, consistency: Consistency, stable_as_of_ms: int | Non
     headers.append(_CONSISTENCY_HEADERS[consistency])
     if stable_as_of_ms is not None:
         headers.append((STABLE_AS_OF, b"%d" % stable_as_of_ms))
-
-
-def gzip(body: bytes) -> bytes:
-    """The body as one gzip member, compressed lightly: it crosses one hop."""
-    packer = zlib.compressobj(GZIP_LEVEL, wbits=zlib.MAX_WBITS | 16)
-    return packer.compress(body) + packer.flush()

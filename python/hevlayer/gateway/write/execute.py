@@ -9,7 +9,7 @@ import orjson
 
 from hevlayer.errors import LayerError, UpstreamError, ValidationError
 from hevlayer.gateway.consistency import RESERVED_PREFIX, NamespaceView, Outcome
-from hevlayer.gateway.query.execute import gzip
+from hevlayer.gateway.encoding import gzip
 from hevlayer.gateway.relay import Relay
 from hevlayer.gateway.router import RouteContext
 from hevlayer.gateway.scanning import OFF_LOOP_BYTES, scan_spooled_write, scan_write

@@ -345,3 +345,30 @@ async def test_queries_are_counted(queried):
     assert 'hevlayer_tpuf_billable_bytes_queried_total{namespace="a",store_kind="turbopuffer"} 256' in exposition
     assert 'hevlayer_multi_query_total{namespace="a",store_kind="turbopuffer",status="ok"} 1' in exposition
     assert b'"consistency":"stable"' in queried.access_log
+
+
+LARGE_ROWS = b'{"rows":[{"id":1,"t":"' + b"x" * 2000 + b'"}]}'
+
+
+@pytest.mark.parametrize(
+    ("accept", "rows", "encoding"),
+    [
+        (b"gzip, deflate", LARGE_ROWS, b"gzip"),
+        (b"identity", LARGE_ROWS, None),
+        (b"gzip;q=0", LARGE_ROWS, None),
+        (b"gzip", b'{"rows":[{"id":1}]}', None),
+    ],
+)
+@pytest.mark.parametrize("dialect", ["layer", "upstream mode"])
+async def test_a_changed_answer_is_compressed_as_the_upstream_would(benches, accept, rows, encoding, dialect):
+    """We ask for it uncompressed, because we change it; the caller still gets what it asked for."""
+    bench = await benches(consistency="upstream")
+    bench.upstream.default = answer(200, rows)
+    body = b'{"rank_by":["id","asc"],"limit":1,"include_attributes":true}'
+    if dialect == "layer":
+        body = b'{"vector":[1],"top_k":1,"include_attributes":true}'
+    response = await bench.call("POST", PATH, body, [(b"accept-encoding", accept)])
+    assert bench.upstream.requests[0].header(b"accept-encoding") == b"identity"
+    assert response.header(b"content-encoding") == encoding
+    told = gzip.decompress(response.body) if encoding else response.body
+    assert json.loads(told)["rows"] == json.loads(rows)["rows"]

@@ -8,14 +8,14 @@ The tests come from the source distribution of the official Python client. Downl
 
 import argparse
 import hashlib
-import os
 import shutil
-import subprocess
 import sys
 import tarfile
-import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from client_environments import CACHE, Counts, pip, prepare_environment, report_counts, run_pytest
 
 VERSION = "3.1.0"
 SDIST_SHA256 = "8ae6e7229063814e556026c79d0abebda0e2e5d9a833214bcefc709f64bfcf70"
@@ -29,25 +29,6 @@ PACKAGES = (
     "time-machine==3.5.1",
     "urllib3==2.5.0",
 )
-ROOT = Path(__file__).resolve().parent.parent
-CACHE = ROOT / "tests" / "contract" / "vendor"
-INSTALL_TIMEOUT_SECONDS = 300
-SUITE_TIMEOUT_SECONDS = 480
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What the suite did."""
-
-    passed: int
-    failed: int
-    skipped: int
-    failures: tuple[str, ...]
-
-
-def _pip(python: str | Path, *arguments: str) -> None:
-    command = [str(python), "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
-    subprocess.run(command, check=True, timeout=INSTALL_TIMEOUT_SECONDS)
 
 
 def fetch_sources(cache: Path) -> Path:
@@ -58,7 +39,7 @@ def fetch_sources(cache: Path) -> Path:
     archive = cache / f"turbopuffer-{VERSION}.tar.gz"
     if not archive.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        _pip(
+        pip(
             sys.executable,
             "download",
             f"turbopuffer=={VERSION}",
@@ -79,22 +60,6 @@ def fetch_sources(cache: Path) -> Path:
     return sources
 
 
-def prepare_environment(cache: Path) -> Path:
-    """The interpreter of an environment with the client and what its tests need. Installed once per list."""
-    environment = cache / "venv"
-    python = environment / "bin" / "python"
-    stamp = environment / "packages.txt"
-    wanted = "\n".join((sys.version, *PACKAGES))
-    if stamp.exists() and stamp.read_text() == wanted:
-        return python
-    subprocess.run(
-        [sys.executable, "-m", "venv", "--clear", str(environment)], check=True, timeout=INSTALL_TIMEOUT_SECONDS
-    )
-    _pip(python, "install", *PACKAGES)
-    stamp.write_text(wanted)
-    return python
-
-
 def run_suite(base_url: str, *, api_key: str, selection: tuple[str, ...] = (), workers: int = 2) -> Counts:
     """Runs `tests/custom` and counts its outcomes.
 
@@ -104,45 +69,9 @@ def run_suite(base_url: str, *, api_key: str, selection: tuple[str, ...] = (), w
     Raises: SystemExit: the suite did not run to its end.
     """
     sources = fetch_sources(CACHE)
-    python = prepare_environment(CACHE)
-    report = CACHE / f"report-{os.getpid()}.xml"
-    environment = {
-        key: value for key, value in os.environ.items() if not key.startswith(("TURBOPUFFER_", "PYTEST_", "PYTHON"))
-    }
-    environment |= {"TURBOPUFFER_BASE_URL": base_url, "TURBOPUFFER_API_KEY": api_key}
-    command = [
-        str(python),
-        "-m",
-        "pytest",
-        "tests/custom",
-        "-n",
-        str(workers),
-        "-q",
-        f"--junitxml={report}",
-        *selection,
-    ]
-    finished = subprocess.run(command, cwd=sources, env=environment, timeout=SUITE_TIMEOUT_SECONDS, check=False)
-    if not report.exists():
-        raise SystemExit(f"the vendor's suite did not run: pytest ended with status {finished.returncode}")
-    try:
-        return _count(report)
-    finally:
-        report.unlink()
-
-
-def _count(report: Path) -> Counts:
-    cases = ElementTree.parse(report).getroot().iter("testcase")
-    outcomes = {"passed": 0, "failed": 0, "skipped": 0}
-    failures = []
-    for case in cases:
-        if case.find("failure") is not None or case.find("error") is not None:
-            outcomes["failed"] += 1
-            failures.append(f"{case.get('classname')}::{case.get('name')}")
-        elif case.find("skipped") is not None:
-            outcomes["skipped"] += 1
-        else:
-            outcomes["passed"] += 1
-    return Counts(**outcomes, failures=tuple(failures))
+    python = prepare_environment(CACHE / "venv", PACKAGES)
+    environment = {"TURBOPUFFER_BASE_URL": base_url, "TURBOPUFFER_API_KEY": api_key}
+    return run_pytest(python, sources, ["tests/custom", "-n", str(workers), *selection], environment)
 
 
 def main() -> int:
@@ -160,10 +89,7 @@ def main() -> int:
         selection=tuple(arguments.selection),
         workers=arguments.workers,
     )
-    for failure in counts.failures:
-        print(f"FAILED {failure}")
-    print(f"vendor suite {VERSION}: {counts.passed} passed, {counts.failed} failed, {counts.skipped} skipped")
-    return 1 if counts.failed or not counts.passed else 0
+    return report_counts(f"vendor suite {VERSION}", counts)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from contract_support import SMALL_RUN_TARGETS, TARGETS, Api
 
-# Downloaded sources of the vendor, run in an environment of their own.
-collect_ignore = ["vendor"]
+# Suites of clients and the vendor's downloaded sources, run in environments of their own.
+collect_ignore = ["vendor", "clients"]
 
 _numbers = itertools.count()
 

@@ -1,0 +1,123 @@
+"""Generated requests, well and badly formed, against a gateway in front of a real origin: every answer is documented.
+
+`OPENAPI_EXAMPLES` sets how many requests each operation gets, for longer runs.
+"""
+
+import os
+import zlib
+from collections import Counter
+
+import pytest
+import requests
+import schemathesis
+from contract_support import CALL_TIMEOUT_SECONDS, Target, start_gateway
+from hypothesis import HealthCheck, given, seed, settings
+from openapi_stage import fill, narrowed_document, sharpened_document
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    allow_header_conformance,
+    content_type_conformance,
+    ignored_auth,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "25"))
+KEY = "gateway-key"
+CHECKS = [
+    allow_header_conformance,
+    content_type_conformance,
+    ignored_auth,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+]
+
+
+def operations(document: dict) -> dict[str, schemathesis.APIOperation]:
+    found = schemathesis.openapi.from_dict(document).get_all_operations()
+    return {each.label: each for each in (result.ok() for result in found)}
+
+
+OPERATIONS = operations(narrowed_document())
+SHARP = {label: each for label, each in operations(sharpened_document()).items() if "{namespace}" in label}
+# Without a body, a query string or a rule for a name there is nothing to send that could be wrong.
+NEGATABLE = [label for label, each in OPERATIONS.items() if each.body or each.query or "{namespace}" in label]
+# A 5xx that is meant: no metrics store is configured, and the upstream answers 500 to a cursor that it did not make.
+MEANT = {**{label: 503 for label in OPERATIONS if "/v2/metrics/query" in label or "/v2/metrics/api" in label}}
+MEANT |= {"GET /v1/namespaces": 500, "GET /v2/namespaces": 500}
+# What the local origin does not have.
+NOT_THERE = ("read_only_optimize", "/v1/vectors/", "explain_query", "operations/{token}")
+SUCCEEDS = [
+    label
+    for label in SHARP
+    if not any(part in label for part in NOT_THERE) and not label.endswith(" /v1/namespaces/{namespace}")
+]
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory):
+    """A gateway with a key of its own."""
+    with start_gateway(tmp_path_factory.mktemp("keyed"), key=KEY) as target:
+        yield target
+
+
+@pytest.fixture(scope="module")
+def passing(tmp_path_factory):
+    """A gateway that passes the caller's bearer through."""
+    with start_gateway(tmp_path_factory.mktemp("passing")) as target:
+        yield target
+
+
+@pytest.fixture(scope="module")
+def session():
+    with requests.Session() as made:
+        yield made
+
+
+def run(operation: schemathesis.APIOperation, mode: GenerationMode, gateway: Target, session) -> Counter:
+    """Sends generated requests of one operation; how often each status came."""
+    label = operation.label
+    statuses: Counter = Counter()
+    # Any bearer is good for the origin: only with a key can a wrong one be told.
+    checks = CHECKS if gateway.token == KEY else [check for check in CHECKS if check is not ignored_auth]
+    headers = {"Authorization": f"Bearer {gateway.token}"}
+
+    @seed(zlib.crc32(f"{mode}{label}".encode()))
+    @settings(max_examples=EXAMPLES, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def send(case: schemathesis.Case) -> None:
+        response = case.call(gateway.base_url, session, headers, timeout=CALL_TIMEOUT_SECONDS)
+        statuses[response.status_code] += 1
+        is_meant = response.status_code == MEANT.get(label)
+        case.validate_response(
+            response,
+            checks=checks if is_meant else [not_a_server_error, *checks],
+            headers=headers,
+            transport_kwargs={"session": session, "timeout": CALL_TIMEOUT_SECONDS},
+        )
+
+    fill(gateway)
+    send()
+    return statuses
+
+
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_well_formed_requests(label, keyed, session):
+    print(label, "+", dict(run(OPERATIONS[label], GenerationMode.POSITIVE, keyed, session)))
+
+
+@pytest.mark.parametrize("label", NEGATABLE)
+def test_badly_formed_requests(label, keyed, session):
+    print(label, "-", dict(run(OPERATIONS[label], GenerationMode.NEGATIVE, keyed, session)))
+
+
+@pytest.mark.parametrize("label", SHARP)
+def test_requests_that_suit_the_documents(label, passing, session):
+    statuses = run(SHARP[label], GenerationMode.POSITIVE, passing, session)
+    print(label, "=", dict(statuses))
+    if label in SUCCEEDS:
+        # Else the requests test nothing but refusals.
+        assert statuses[200] + statuses[202] > 0, statuses

@@ -62,17 +62,20 @@ def constant_answer() -> bytes:
     return json.dumps(answer, separators=(",", ":")).encode()
 
 
+SCHEMA = {
+    "id": {"type": "string"},
+    "title": {"type": "string", "filterable": True},
+    "_hevlayer_upserted_at": {"type": "int", "filterable": True},
+}
+
+
 def metadata(status: str) -> bytes:
     index: dict[str, object] = {"status": status}
     if status == "updating":
         index |= {"unindexed_bytes": 1, "unindexed_rows": 1}
     return json.dumps(
         {
-            "schema": {
-                "id": {"type": "string"},
-                "title": {"type": "string", "filterable": True},
-                "_hevlayer_upserted_at": {"type": "int", "filterable": True},
-            },
+            "schema": SCHEMA,
             "approx_row_count": 1,
             "approx_logical_bytes": 1,
             "created_at": "2026-11-01T00:00:00Z",
@@ -117,6 +120,7 @@ STAND_IN = """
     listen 127.0.0.1:{port} {ssl}; root {folder}/www;
     {certificate}
     location ~ ^/v2/namespaces/([^/]+)/metadata$ {{ try_files /metadata-$1.json =404; }}
+    location ~ ^/v1/namespaces/([^/]+)/schema$ {{ try_files /schema.json =404; }}
     location = /v2/namespaces/documents/query {{ error_page 405 =200 /document.json; try_files /document.json =404; }}
     location ~ /query$ {{ error_page 405 =200 /query.json; try_files /query.json =404; }}
   }}
@@ -278,6 +282,7 @@ class Bench:
         www.mkdir()
         (www / "query.json").write_bytes(constant_answer())
         (www / "document.json").write_bytes(one_document())
+        (www / "schema.json").write_bytes(json.dumps(SCHEMA).encode())
         for name in ("stable", "documents", "filtered"):
             (www / f"metadata-{name}.json").write_bytes(metadata("up-to-date"))
         body = json.dumps(QUERY, separators=(",", ":"))

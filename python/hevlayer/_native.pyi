@@ -197,7 +197,7 @@ class DocRows:
 
     def __len__(self) -> int: ...
     @property
-    def bytes(self) -> int:
+    def record_bytes(self) -> int:
         """Bytes of all records."""
 
     def document(self, key: bytes, projection: DocProjection, id_type: str | None = None) -> bytes | None:

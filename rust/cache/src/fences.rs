@@ -15,7 +15,10 @@ pub struct Fences {
 
 impl Default for Fences {
     fn default() -> Self {
-        Self { buckets: vec![0; BUCKETS].into_boxed_slice(), now: 1 }
+        Self {
+            buckets: vec![0; BUCKETS].into_boxed_slice(),
+            now: 1,
+        }
     }
 }
 

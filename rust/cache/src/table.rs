@@ -113,11 +113,15 @@ pub struct NamespaceState {
 impl Table {
     pub fn lookup(&mut self, namespace: &str, key: &[u8], now_ms: u64, ttl_ms: u64) -> Found {
         let ticket = self.fences.now();
-        let Some(held) = self.namespaces.get_mut(namespace) else { return Found::Empty(ticket) };
+        let Some(held) = self.namespaces.get_mut(namespace) else {
+            return Found::Empty(ticket);
+        };
         if held.closed_by > 0 || (!held.guards.is_empty() && held.guards.contains_key(key)) {
             return Found::Marked;
         }
-        let Some(slot) = held.rows.get_mut(key) else { return Found::Empty(ticket) };
+        let Some(slot) = held.rows.get_mut(key) else {
+            return Found::Empty(ticket);
+        };
         if now_ms.saturating_sub(slot.filled_ms) >= ttl_ms {
             let bytes = slot.bytes();
             held.rows.remove(key);
@@ -132,7 +136,9 @@ impl Table {
     /// The last moment at which something was done to `key`. Reads of one generation may share one answer.
     pub fn generation(&self, namespace: &str, key: &[u8]) -> u64 {
         let fence = self.namespaces.get(namespace).map_or(0, |held| held.fence);
-        fence.max(self.floor).max(self.fences.touched(namespace, key))
+        fence
+            .max(self.floor)
+            .max(self.fences.touched(namespace, key))
     }
 
     /// Whether a read that began with `ticket` may put `key` now.
@@ -206,11 +212,18 @@ impl Table {
 
     /// Ends a write. False when the token is not open: its mark was lost or ran out. Rows that are dropped with a
     /// namespace are handed back, to be freed outside any lock.
-    pub fn settle(&mut self, token: u64, outcome: Outcome, unknown_until_ms: u64) -> (bool, Option<Namespace>) {
+    pub fn settle(
+        &mut self,
+        token: u64,
+        outcome: Outcome,
+        unknown_until_ms: u64,
+    ) -> (bool, Option<Namespace>) {
         if outcome == Outcome::Unknown {
             return self.hold(token, unknown_until_ms);
         }
-        let Some(write) = self.writes.remove(&token) else { return (false, None) };
+        let Some(write) = self.writes.remove(&token) else {
+            return (false, None);
+        };
         let restore = outcome == Outcome::Refused;
         if let Some(keys) = &write.keys {
             for key in keys {
@@ -219,13 +232,18 @@ impl Table {
             let mut restored = 0;
             let held = self.namespace(&write.namespace);
             for key in keys {
-                let Some(guard) = held.guards.get_mut(key) else { continue };
+                let Some(guard) = held.guards.get_mut(key) else {
+                    continue;
+                };
                 guard.writes -= 1;
                 guard.contended |= !restore;
                 if guard.writes > 0 {
                     continue;
                 }
-                let beneath = held.guards.remove(key).and_then(|guard| guard.beneath.filter(|_| !guard.contended));
+                let beneath = held
+                    .guards
+                    .remove(key)
+                    .and_then(|guard| guard.beneath.filter(|_| !guard.contended));
                 if let Some(slot) = beneath {
                     held.bytes += slot.bytes();
                     held.rows.insert(key.clone(), slot);
@@ -236,12 +254,18 @@ impl Table {
             return (true, None);
         }
         self.namespace(&write.namespace).closed_by -= 1;
-        let dropped = if restore { None } else { Some(self.clear(&write.namespace)) };
+        let dropped = if restore {
+            None
+        } else {
+            Some(self.clear(&write.namespace))
+        };
         (true, dropped)
     }
 
     fn hold(&mut self, token: u64, until_ms: u64) -> (bool, Option<Namespace>) {
-        let Some(write) = self.writes.get_mut(&token) else { return (false, None) };
+        let Some(write) = self.writes.get_mut(&token) else {
+            return (false, None);
+        };
         write.unknown = true;
         write.deadline_ms = until_ms;
         self.deadlines.push(Reverse((until_ms, token)));
@@ -266,7 +290,10 @@ impl Table {
         let fence = self.fences.tick();
         let held = self.namespace(namespace);
         held.fence = fence;
-        let dropped = Namespace { rows: std::mem::take(&mut held.rows), ..Namespace::default() };
+        let dropped = Namespace {
+            rows: std::mem::take(&mut held.rows),
+            ..Namespace::default()
+        };
         held.bytes = 0;
         for guard in held.guards.values_mut() {
             guard.beneath = None;
@@ -283,7 +310,11 @@ impl Table {
                 break;
             }
             self.deadlines.pop();
-            if self.writes.get(&token).is_some_and(|write| write.deadline_ms == deadline_ms) {
+            if self
+                .writes
+                .get(&token)
+                .is_some_and(|write| write.deadline_ms == deadline_ms)
+            {
                 tokens.push(token);
             }
         }
@@ -292,7 +323,9 @@ impl Table {
 
     /// Whether any write's time may be over; cheap enough for each call.
     pub fn has_overdue(&self, now_ms: u64) -> bool {
-        self.deadlines.peek().is_some_and(|Reverse((deadline_ms, _))| *deadline_ms <= now_ms)
+        self.deadlines
+            .peek()
+            .is_some_and(|Reverse((deadline_ms, _))| *deadline_ms <= now_ms)
     }
 
     /// Gives every open write of an earlier process until `until_ms`; it may yet take effect.
@@ -311,7 +344,11 @@ impl Table {
 
     /// Open writes whose mark stands in `segment` or an older one.
     pub fn writes_up_to(&self, segment: u32) -> Vec<u64> {
-        self.writes.iter().filter(|(_, write)| write.segment <= segment).map(|(token, _)| *token).collect()
+        self.writes
+            .iter()
+            .filter(|(_, write)| write.segment <= segment)
+            .map(|(token, _)| *token)
+            .collect()
     }
 
     pub fn moved(&mut self, token: u64, segment: u32) {
@@ -326,7 +363,9 @@ impl Table {
 
     /// Forgets a row, or what is beneath a mark, if it stands at `place`.
     pub fn evict(&mut self, namespace: &str, key: &[u8], place: Place) {
-        let Some(held) = self.namespaces.get_mut(namespace) else { return };
+        let Some(held) = self.namespaces.get_mut(namespace) else {
+            return;
+        };
         if held.rows.get(key).is_some_and(|slot| slot.place == place) {
             if let Some(slot) = held.rows.remove(key) {
                 held.bytes -= slot.bytes();
@@ -346,12 +385,14 @@ impl Table {
     }
 
     pub fn state(&self, namespace: &str) -> NamespaceState {
-        self.namespaces.get(namespace).map_or_else(NamespaceState::default, |held| NamespaceState {
-            rows: held.rows.len() as u64,
-            bytes: held.bytes,
-            marked: held.guards.len() as u64,
-            closed: held.closed_by > 0,
-        })
+        self.namespaces
+            .get(namespace)
+            .map_or_else(NamespaceState::default, |held| NamespaceState {
+                rows: held.rows.len() as u64,
+                bytes: held.bytes,
+                marked: held.guards.len() as u64,
+                closed: held.closed_by > 0,
+            })
     }
 }
 
@@ -364,12 +405,24 @@ mod tests {
 
     fn slot(offset: u32) -> Slot {
         let place = Place { segment: 1, offset };
-        Slot { place, prefix_bytes: 10, tail_bytes: 5, filled_ms: 0, referenced: false }
+        Slot {
+            place,
+            prefix_bytes: 10,
+            tail_bytes: 5,
+            filled_ms: 0,
+            referenced: false,
+        }
     }
 
     fn write(keys: Option<&[&[u8]]>) -> Write {
         let keys = keys.map(|keys| keys.iter().map(|key| Key::from(*key)).collect());
-        Write { namespace: "ns".into(), keys, deadline_ms: LATER_MS, unknown: false, segment: 1 }
+        Write {
+            namespace: "ns".into(),
+            keys,
+            deadline_ms: LATER_MS,
+            unknown: false,
+            segment: 1,
+        }
     }
 
     fn ticket(table: &mut Table, key: &[u8]) -> u64 {
@@ -398,7 +451,11 @@ mod tests {
 
     #[test]
     fn a_refusal_brings_the_row_back_and_a_success_does_not() {
-        for (outcome, back) in [(Outcome::Refused, true), (Outcome::Applied, false), (Outcome::Unknown, false)] {
+        for (outcome, back) in [
+            (Outcome::Refused, true),
+            (Outcome::Applied, false),
+            (Outcome::Unknown, false),
+        ] {
             let mut table = Table::default();
             table.put("ns", b"a", slot(1));
             table.begin(1, write(Some(&[b"a"])));
@@ -433,7 +490,11 @@ mod tests {
 
     #[test]
     fn a_namespace_write_closes_the_namespace_and_clears_it() {
-        for (outcome, back) in [(Outcome::Refused, true), (Outcome::Applied, false), (Outcome::Unknown, false)] {
+        for (outcome, back) in [
+            (Outcome::Refused, true),
+            (Outcome::Applied, false),
+            (Outcome::Unknown, false),
+        ] {
             let mut table = Table::default();
             table.put("ns", b"a", slot(1));
             let early = ticket(&mut table, b"b");
@@ -462,8 +523,14 @@ mod tests {
     fn a_row_runs_out() {
         let mut table = Table::default();
         table.put("ns", b"a", slot(1));
-        assert!(matches!(table.lookup("ns", b"a", TTL_MS - 1, TTL_MS), Found::Row(_)));
-        assert!(matches!(table.lookup("ns", b"a", TTL_MS, TTL_MS), Found::Empty(_)));
+        assert!(matches!(
+            table.lookup("ns", b"a", TTL_MS - 1, TTL_MS),
+            Found::Row(_)
+        ));
+        assert!(matches!(
+            table.lookup("ns", b"a", TTL_MS, TTL_MS),
+            Found::Empty(_)
+        ));
         assert_eq!((table.rows(), table.state("ns").bytes), (0, 0));
     }
 

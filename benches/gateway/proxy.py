@@ -36,7 +36,11 @@ TICKS = os.sysconf("SC_CLK_TCK")
 START_SECONDS_MAX = 20
 ANSWER_BYTES = 20 * 1024
 
-QUERY = {"rank_by": ["vector", "ANN", [round(0.001 * n, 3) for n in range(64)]], "limit": 10, "filters": ["year", "Gt", 1990]}
+QUERY = {
+    "rank_by": ["vector", "ANN", [round(0.001 * n, 3) for n in range(64)]],
+    "limit": 10,
+    "filters": ["year", "Gt", 1990],
+}
 
 
 def free_port() -> int:
@@ -257,7 +261,9 @@ class Bench:
         scheme = "https" if self.tls else "http"
         environment = {
             **os.environ,
-            "LAYER_UPSTREAM_URL": f"{scheme}://localhost:{upstream}" if self.tls else f"{scheme}://127.0.0.1:{upstream}",
+            "LAYER_UPSTREAM_URL": f"{scheme}://localhost:{upstream}"
+            if self.tls
+            else f"{scheme}://127.0.0.1:{upstream}",
             "LAYER_GATEWAY_API_KEY": KEY,
             "TURBOPUFFER_API_KEY": "tpuf_bench_upstream_key",
             "LAYER_DATA_DIR": str(self.folder / "gateway-data"),
@@ -300,18 +306,29 @@ class Bench:
                 print(f"run {run + 1} of {self.runs}", file=sys.stderr)
                 port = free_port()
                 proxy = PROXY.format(port=port, upstream=origin_port, scheme=scheme)
-                with process(self.nginx_config("proxy", proxy, f"{self.folder}/access.log"), SERVER_CORE, port, "/") as pid:
+                with process(
+                    self.nginx_config("proxy", proxy, f"{self.folder}/access.log"), SERVER_CORE, port, "/"
+                ) as pid:
                     self.measure("nginx", port, pid, query.format("stable"), post)
                 json_proxy = HERE.parent / "peers/json-proxy/target/release/json-proxy"
                 if json_proxy.exists() and not self.tls:
                     port = free_port()
                     probe = query.format("stable")
-                    with process([str(json_proxy), str(port), str(origin_port)], SERVER_CORE, port, probe, b"{}") as pid:
+                    with process(
+                        [str(json_proxy), str(port), str(origin_port)], SERVER_CORE, port, probe, b"{}"
+                    ) as pid:
                         self.measure("rust_json_proxy", port, pid, query.format("stable"), post)
                 self.measure_gateway(origin_port, certificate, query, post, get, www, quiet)
 
     def measure_gateway(
-        self, origin_port: int, certificate: Path | None, query: str, post: Path, get: Path, www: Path, quiet: dict[str, int]
+        self,
+        origin_port: int,
+        certificate: Path | None,
+        query: str,
+        post: Path,
+        get: Path,
+        www: Path,
+        quiet: dict[str, int],
     ) -> None:
         port = free_port()
         log = (self.folder / "gateway.log").open("ab")
@@ -379,7 +396,12 @@ class Bench:
         return {
             "suite": "proxy-tls" if self.tls else "proxy",
             "date": datetime.now(UTC).date().isoformat(),
-            "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()},
+            "machine": {
+                "cpu": cpu_name(),
+                "cores": os.cpu_count(),
+                "kernel": platform.release(),
+                "python": platform.python_version(),
+            },
             "runs": self.runs,
             "seconds": self.seconds,
             "medians": subjects,

@@ -1,6 +1,6 @@
 """Loads films through the gateway with the official client, then queries them in every way that the API has.
 
-    python examples/movies/run.py --films movies.jsonl.gz [--base-url http://127.0.0.1:8080] [--limit 2000]
+python examples/movies/run.py --films movies.jsonl.gz [--base-url http://127.0.0.1:8080] [--limit 2000]
 """
 
 import argparse
@@ -78,8 +78,13 @@ def main() -> None:
         top_k=5,
         include_attributes=shown,
     )
-    ask("the newest westerns", rank_by=("year", "desc"), filters=("genres", "Contains", "Western"), top_k=5,
-        include_attributes=shown)
+    ask(
+        "the newest westerns",
+        rank_by=("year", "desc"),
+        filters=("genres", "Contains", "Western"),
+        top_k=5,
+        include_attributes=shown,
+    )
 
     groups = movies.query(aggregate_by={"films": ("Count",)}, group_by=["decade"], top_k=20).aggregation_groups or []
     print("films by decade")

@@ -154,11 +154,11 @@ class QueryScan:
 
 def layer_results(body: bytes) -> bytes:
     """A native query answer with `results: [{id, dist, attributes}]` added beside `rows` (ids as they are; `dist` only
-    where the row has `$dist`). The same object when it has no rows, has `results`, or is not JSON."""
+    where the row has `$dist`). The same object when it has no rows, or has `results`. Raises: SpliceError: not JSON."""
 
 def strip_rows(body: bytes) -> bytes:
     """A query answer without keys `_hevlayer_*` in rows, rows of `results` and aggregation groups; the same object when
-    there are none, or when it is not JSON."""
+    there are none. Raises: SpliceError: not JSON, noticed only when reserved text stands in it."""
 
 def strip_schema(body: bytes, under: str | None) -> bytes:
     """A schema map without keys `_hevlayer_*`: the top level (`under` None) or the object at that top-level key. The
@@ -231,15 +231,11 @@ class DocCacheEngine:
     ) -> list[bytes | int]:
         """As `lookup`, in the order of the keys, without `id_type`."""
 
-    def fill(
-        self, namespace: str, rows: DocRows, ticket: int, now_ms: int, *, wait: bool
-    ) -> tuple[int, bool] | None:
+    def fill(self, namespace: str, rows: DocRows, ticket: int, now_ms: int, *, wait: bool) -> tuple[int, bool] | None:
         """Puts the rows that nothing has touched since the ticket: (how many, whether `trim` is due); None: would
         have to wait."""
 
-    def mark(
-        self, token: int, namespace: str, keys: list[bytes] | None, deadline_ms: int, *, wait: bool
-    ) -> bool:
+    def mark(self, token: int, namespace: str, keys: list[bytes] | None, deadline_ms: int, *, wait: bool) -> bool:
         """Marks the ids of a write, or the whole namespace, until the write is settled. False: would have to wait."""
 
     def settle(

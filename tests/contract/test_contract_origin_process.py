@@ -18,19 +18,28 @@ def faults(control):
     control.ok("DELETE", "/faults")
 
 
+def broken(api, method, path, body):
+    """Makes a call whose answer never becomes whole."""
+    status = api.target.status("the connection breaks before the answer is whole")
+    if status is None:
+        with pytest.raises((ConnectionError, http.client.HTTPException)):
+            api.call(method, path, body)
+        return
+    answer = api.call(method, path, body)
+    assert (answer.status, answer.error) == (status, "upstream_error")
+
+
 def test_a_reset_after_the_commit_leaves_the_write(api, ns, faults):
     api.write(ns, upsert_rows=[{"id": 1}])
     faults({"effect": {"kind": "reset", "when": "after"}, "match": {"route": "write"}, "count": 1})
-    with pytest.raises((ConnectionError, http.client.HTTPException)):
-        api.call("POST", f"/v2/namespaces/{ns}", {"upsert_rows": [{"id": 2}]})
+    broken(api, "POST", f"/v2/namespaces/{ns}", {"upsert_rows": [{"id": 2}]})
     assert api.ids(ns) == [1, 2]
 
 
 def test_a_reset_before_the_commit_leaves_nothing(api, ns, faults):
     api.write(ns, upsert_rows=[{"id": 1}])
     faults({"effect": {"kind": "reset"}, "match": {"route": "write"}, "count": 1})
-    with pytest.raises((ConnectionError, http.client.HTTPException)):
-        api.call("POST", f"/v2/namespaces/{ns}", {"upsert_rows": [{"id": 2}]})
+    broken(api, "POST", f"/v2/namespaces/{ns}", {"upsert_rows": [{"id": 2}]})
     assert api.ids(ns) == [1]
 
 
@@ -45,8 +54,7 @@ def test_a_status_with_retry_after(api, ns, faults):
 def test_a_truncated_body_is_noticed(api, ns, faults):
     api.write(ns, upsert_rows=[{"id": 1}])
     faults({"effect": {"kind": "truncated_body"}, "match": {"route": "query"}, "count": 1})
-    with pytest.raises(http.client.IncompleteRead):
-        api.ids(ns)
+    broken(api, "POST", f"/v2/namespaces/{ns}/query", {"rank_by": ["id", "asc"], "limit": 1})
     assert api.ids(ns) == [1]
 
 

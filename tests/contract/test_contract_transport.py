@@ -1,10 +1,13 @@
 """URLs, authentication, compression and the statuses that come before any namespace is looked at."""
 
+import contextlib
 import gzip
 import json
+from dataclasses import replace
+from urllib.parse import urljoin
 
 import pytest
-from contract_support import Api, Target
+from contract_support import Api
 
 ROW = {"id": 1, "vector": [0.1, 0.2], "title": "text"}
 INVALID_NAME = "Invalid URL: Namespace contains invalid characters, must be [A-Za-z0-9-_.]"
@@ -29,15 +32,20 @@ def test_a_bearer_is_required(api, authorization):
         ("GET", "/"),
         ("GET", "/v1"),
         ("GET", "/v3/namespaces"),
-        ("PUT", "/v2/namespaces/a"),
         ("GET", "/v2/namespaces/a/nothing"),
         ("POST", "/v2/namespaces/a/query/deeper"),
-        ("DELETE", "/v1/namespaces/a/schema"),
     ],
 )
 def test_an_unknown_route_is_404(api, method, path):
     answer = api.call(method, path)
     assert answer.status == 404
+    assert answer.json()["status"] == "error"
+
+
+@pytest.mark.parametrize(("method", "path"), [("PUT", "/v2/namespaces/a"), ("DELETE", "/v1/namespaces/a/schema")])
+def test_an_unknown_method_is_refused(api, method, path):
+    answer = api.call(method, path)
+    assert answer.status == api.target.status("a method that a known path does not have")
     assert answer.json()["status"] == "error"
 
 
@@ -84,9 +92,8 @@ def test_a_percent_encoded_name_is_the_same_name(api, namespace):
 
 
 def test_a_region_in_front_is_ignored(api, target, namespace):
-    regional = Api(Target("regional", target.base_url + "/gcp-us-central1", token=target.token))
-    assert regional.ids(namespace) == [1]
-    regional.close()
+    with contextlib.closing(Api(replace(target, base_url=urljoin(target.base_url, "/aws-eu-west-1")))) as regional:
+        assert regional.ids(namespace) == [1]
 
 
 @pytest.mark.parametrize("query", ["?stainless_overload=multiQuery", "?unknown=1&unknown=2", "?"])
@@ -115,6 +122,22 @@ def test_a_gzip_request_is_understood(api, ns):
     answer = api.call("POST", f"/v2/namespaces/{ns}", body, headers={"content-encoding": "gzip"})
     assert answer.status == 200, answer.body
     assert len(api.ids(ns)) == 100
+
+
+def test_a_chunked_request_is_understood(api, ns):
+    text = json.dumps({"upsert_rows": [{"id": i, "text": "x" * 100} for i in range(1000)]}).encode()
+    pieces = (text[start : start + 1000] for start in range(0, len(text), 1000))
+    assert api.call("POST", f"/v2/namespaces/{ns}", pieces).status == 200
+    assert len(api.ids(ns)) == 1000
+
+
+def test_a_body_of_many_megabytes_is_understood(api, ns):
+    rows = [{"id": i, "blob": "y" * 1_000_000} for i in range(24)]
+    api.write(ns, upsert_rows=rows, schema={"blob": {"type": "string", "filterable": False}})
+    answer = api.call(
+        "POST", f"/v2/namespaces/{ns}/query", {"rank_by": ["id", "asc"], "limit": 100, "include_attributes": True}
+    )
+    assert answer.json()["rows"] == rows
 
 
 @pytest.mark.parametrize("body", [b"not gzip", gzip.compress(b'{"upsert_rows":[]}')[:-6], b""])

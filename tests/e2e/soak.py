@@ -188,7 +188,7 @@ class Soak:
                 entry.changes += 1
                 entry.busy = False
                 if outcome == "unknown":
-                    entry.settled = old == new
+                    entry.settled = False
                 else:
                     entry.allowed = [new if outcome == "ok" else old]
 
@@ -256,7 +256,7 @@ class Soak:
             return
         found = {document["id"]: document["attributes"] for document in answer["documents"]}
         if len(found) != len(answer["documents"]) or len(found) + len(answer["missing"]) != len(entries):
-            self.problem(f"fetch of {len(entries)} ids answers {len(found)} documents, {len(answer['missing'])} missing")
+            self.problem(f"fetch of {len(entries)} ids: {len(found)} documents, {len(answer['missing'])} missing")
         for entry, (changes, allowed) in zip(entries, before, strict=True):
             self._judge(entry, found.get(f"doc-{entry.number}", ABSENT), changes, allowed, "batch fetch")
 
@@ -340,7 +340,9 @@ class Soak:
         unsettled = sum(not entry.settled for entry in self.entries)
         self.counts["ids with an unknown outcome"] = unsettled
         for entry in self.entries[::10]:
-            status, _, answer = await self.gateway.call("GET", f"/v2/namespaces/{NAMESPACE}/documents/doc-{entry.number}")
+            status, _, answer = await self.gateway.call(
+                "GET", f"/v2/namespaces/{NAMESPACE}/documents/doc-{entry.number}"
+            )
             seen = answer["attributes"] if status == 200 else ABSENT
             if status not in (200, 404) or seen not in [attributes_of(row) for row in entry.allowed]:
                 self.problem(f"the last fetch of doc-{entry.number}: {status} {seen}, allowed {entry.allowed}")
@@ -349,8 +351,20 @@ class Soak:
 # --- processes ---
 
 
+def listening_url(text: str) -> str | None:
+    """From the line that a process prints once it listens."""
+    for line in text.splitlines():
+        if line.startswith("{") and line.endswith("}"):
+            fields = json.loads(line)
+            if str(fields.get("event", "")).endswith(" listening"):
+                return str(fields.get("url") or f"http://{fields['host']}:{fields['port']}")
+    return None
+
+
 @contextlib.asynccontextmanager
-async def process(*arguments: str, log: Path, **environment: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+async def process(
+    *arguments: str, log: Path, **environment: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """A `hevlayer` process and its base URL, which it prints at the start."""
     with log.open("wb") as sink:
         running = await asyncio.create_subprocess_exec(
@@ -361,13 +375,13 @@ async def process(*arguments: str, log: Path, **environment: str) -> AsyncIterat
         for _ in range(START_SECONDS_MAX * 20):
             if running.returncode is not None:
                 raise SystemExit(f"{arguments[0]} ended with {running.returncode}:\n{log.read_text()[-2000:]}")
-            found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
-            if found:
+            url = listening_url(log.read_text())
+            if url is not None:
                 break
             await asyncio.sleep(0.05)
         else:
             raise SystemExit(f"{arguments[0]} did not say where it listens:\n{log.read_text()[-2000:]}")
-        yield running, found.group(0)
+        yield running, url
     finally:
         if running.returncode is None:
             running.send_signal(signal.SIGTERM)
@@ -406,7 +420,7 @@ def open_sockets(pid: int) -> int:
 
 def _target(descriptor: Path) -> str:
     try:
-        return os.readlink(descriptor)
+        return str(descriptor.readlink())
     except FileNotFoundError:
         return ""
 
@@ -419,8 +433,7 @@ async def soak(seconds: float, rate: float, seed: int, folder: Path) -> int:
         "gateway", "--port", "0",
         log=gateway_log,
         LAYER_UPSTREAM_URL=origin_url,
-        LAYER_STATE_DIR=str(folder / "state"),
-        LAYER_CACHE_DIR=str(folder / "cache"),
+        LAYER_DATA_DIR=str(folder / "gateway"),
         TURBOPUFFER_API_KEY="tpuf_soak",
         LAYER_GATEWAY_API_KEY="",
         LAYER_FIRST_BYTE_TIMEOUT_SECONDS="2",

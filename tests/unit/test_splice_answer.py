@@ -12,9 +12,20 @@ def test_layer_results_stand_beside_rows() -> None:
     assert layer_results(b'{"rows":[]}') == b'{"rows":[],"results":[]}'
 
 
-@pytest.mark.parametrize("body", [b'{"aggregations":{}}', b'{"rows":[],"results":[]}', b"[]", b'{"rows":[}'])
+@pytest.mark.parametrize("body", [b'{"aggregations":{}}', b'{"rows":[],"results":[]}', b"[]"])
 def test_other_answers_get_no_results(body: bytes) -> None:
     assert layer_results(body) is body
+
+
+def test_an_answer_that_is_not_json_is_told() -> None:
+    for broken in (b'{"rows":[}', b'{"rows":[{"_hevlayer_x":1}]', b"[1"):
+        with pytest.raises(SpliceError) as raised:
+            layer_results(broken)
+        assert raised.value.code == "bad_json"
+    with pytest.raises(SpliceError):
+        strip_rows(b'{"rows":[{"_hevlayer_x":1}]')
+    unread = b'{"rows":[{"id":1}'
+    assert strip_rows(unread) is unread
 
 
 def test_rows_are_stripped_at_their_own_level_only() -> None:

@@ -6,13 +6,14 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 
 from hevlayer.cli.options import Command, Option, integer, path, text
-from hevlayer.gateway.app import Gateway, configure_logging
+from hevlayer.gateway.app import Gateway
 from hevlayer.gateway.config import GatewayConfig
+from hevlayer.gateway.logs import configure_logging
 from hevlayer.origin.config import OriginConfig
 from hevlayer.origin.process import announce, start_origin
 
@@ -35,7 +36,7 @@ async def run_dev(values: Mapping[str, object]) -> None:
     """
     folder = cast(Path, values["data-dir"])
     host = cast(str, values["host"])
-    overrides: dict[str, object] = {
+    overrides: dict[str, Any] = {
         "host": host,
         "port": values["port"],
         "turbopuffer_api_key": LOCAL_UPSTREAM_KEY,

@@ -1,5 +1,6 @@
 """`hevlayer origin`: the local origin, for development and tests."""
 
+import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,6 +68,7 @@ OPTIONS = (
 
 def _run(values: Mapping[str, object]) -> int:
     settings: dict[str, Any] = {name.replace("-", "_"): value for name, value in values.items()}
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     settings["faults"] = settings["faults"] or FaultConfig()
     try:
         uvloop.run(run_origin(OriginConfig(**settings)))

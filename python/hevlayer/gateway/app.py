@@ -17,12 +17,12 @@ from hevlayer.gateway.auth import Authenticator, BackgroundBearers, Credential, 
 from hevlayer.gateway.config import GatewayConfig
 from hevlayer.gateway.consistency import FloorKeeper, Registry, Stamper, Watcher
 from hevlayer.gateway.drain import Drain, Phase
+from hevlayer.gateway.fetch import FetchRoutes
 from hevlayer.gateway.logs import configure_logging
 from hevlayer.gateway.middleware import Pipeline
-from hevlayer.gateway.namespaces import NamespaceRoutes, RelayedExchanges
+from hevlayer.gateway.namespaces import CleanupStep, Deletion, NamespaceRoutes, RelayedExchanges
 from hevlayer.gateway.observe import (
-    CacheStates,
-    NothingCached,
+    DocumentCacheStates,
     attach_consistency,
     attach_process,
     attach_server,
@@ -37,12 +37,16 @@ from hevlayer.gateway.router import RouteHandler, Router
 from hevlayer.gateway.routes import ROUTES
 from hevlayer.gateway.spool import Intake, Spool
 from hevlayer.gateway.write.execute import WriteRoutes
-from hevlayer.gateway.write.mirror import NoMirror, WriteMirror
+from hevlayer.gateway.write.mirror import CacheMirror, WriteMirror
 from hevlayer.http.server import HttpServer, ServerConfig, serve
 from hevlayer.kernels.splice import strip_schema
 from hevlayer.metrics import Metrics
+from hevlayer.stores.doccache import DocumentCache
+from hevlayer.stores.doccache_embedded import EmbeddedEngine
 from hevlayer.stores.objects import LocalObjects
 from hevlayer.stores.turbopuffer import Deadlines, Upstream
+
+__all__ = ["Gateway", "configure_logging", "run_gateway"]
 
 log = logging.getLogger("hevlayer.gateway")
 
@@ -60,7 +64,6 @@ class Gateway:
         rng: random.Random | None = None,
         access_log: AccessLog | None = None,
         mirror: WriteMirror | None = None,
-        cache_states: CacheStates | None = None,
     ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
@@ -110,6 +113,12 @@ class Gateway:
             concurrent_max=config.consistency_polls_concurrent_max,
         )
 
+        self.cache = DocumentCache(
+            self._open_cache(),
+            self.clock,
+            observer=self.metrics,
+            unknown_write_seconds=config.unknown_write_seconds,
+        )
         self.spool = Spool(config.spool_dir, config.spool_bytes_max)
         intake = Intake(self.spool, memory_bytes_max=config.body_memory_bytes_max, bytes_max=config.body_bytes_max)
         self.relay = Relay(self.upstream, self.clock, self.bearers, self.registry, body_bytes_max=config.body_bytes_max)
@@ -129,12 +138,15 @@ class Gateway:
             intake,
             self.registry,
             self.stamper,
-            mirror or NoMirror(),
+            mirror or CacheMirror(self.cache),
             self.metrics,
             deadlines=write,
             slow=slow,
         )
-        states = cache_states or NothingCached()
+        fetches = FetchRoutes(self.cache, self.upstream, self.registry, self.clock, observer=self.metrics)
+        self._forget_facts = fetches.forget
+        self.registry.on_epoch(self._void)
+        states = DocumentCacheStates(self.cache)
         self.namespaces = NamespaceRoutes(
             RelayedExchanges(self.relay, self.bearers, self.clock),
             self.registry,
@@ -145,6 +157,7 @@ class Gateway:
             self.metrics,
             self.clock,
             listing_ttl_ms=config.namespace_list_cache_ttl_ms,
+            steps=(CleanupStep("document_cache", self._void_deleted),),
         )
         self.metrics_backend = self._backend(config.metrics_backend_url, quick)
         handlers: Mapping[str, RouteHandler] = {
@@ -156,6 +169,8 @@ class Gateway:
             "write_legacy": writes.write_legacy,
             "schema": writes.schema,
             "update_schema": writes.update_schema,
+            "fetch_document": fetches.fetch_document,
+            "fetch_documents": fetches.fetch_documents,
             **self.namespaces.handlers,
             **observe_handlers(
                 __version__,
@@ -165,13 +180,14 @@ class Gateway:
                 self.metrics_backend,
                 blockers=(self.drain_state.reason,),
                 notes=(scheduled_work_note(self.bearers.configured),),
+                watched=self._watched,
             ),
         }
         attach_consistency(self.metrics, self.registry, self.stamper, self.clock)
         attach_server(self.metrics, self._open_connections, self._requests_in_flight)
         attach_process(self.metrics)
         self.pipeline = Pipeline(
-            Router([spec for spec in ROUTES if spec.handler in handlers], handlers),
+            Router(ROUTES, handlers),
             self.authenticator,
             self.grants,
             self.drain_state,
@@ -194,6 +210,35 @@ class Gateway:
             connect_seconds=config.connect_timeout_seconds,
             connections_max=config.upstream_connections_max,
         )
+
+    def _open_cache(self) -> EmbeddedEngine | None:
+        """Raises: ConfigurationError: the directory cannot be used."""
+        config = self.config
+        if config.cache == "off":
+            return None
+        directory = config.cache_dir or self.data_dir / "cache"
+        directory.mkdir(parents=True, exist_ok=True)
+        return EmbeddedEngine.open(
+            directory,
+            self.clock,
+            upstream=config.upstream_base_url,
+            capacity_bytes=config.cache_capacity_bytes,
+            ttl_seconds=config.cache_ttl_seconds,
+            timeout_seconds=config.cache_timeout_ms / 1000,
+            unknown_write_seconds=config.unknown_write_seconds,
+        )
+
+    def _void(self, namespace: str, reason: str) -> None:
+        """The rows that were known of a namespace are gone, or are another namespace's."""
+        self._forget_facts(namespace)
+        self.supervisor.spawn(f"void the cache, namespace {reason}", self.cache.new_epoch(namespace))
+
+    async def _void_deleted(self, deletion: Deletion) -> None:
+        self._forget_facts(deletion.namespace)
+        await self.cache.new_epoch(deletion.namespace)
+
+    def _watched(self) -> list[str]:
+        return [entry.namespace for entry in self.registry]
 
     def _open_connections(self) -> int:
         return 0 if self._server is None else self._server.connections
@@ -219,11 +264,13 @@ class Gateway:
     async def start(self) -> None:
         """Recovers what an earlier process left, starts the loops and listens. Raises: OSError."""
         config = self.config
+        self.data_dir.mkdir(parents=True, exist_ok=True)
         self.spool.prepare()
         await self.floor.start()
         self.supervisor.start("consistency watcher", self.watcher.run)
         self.supervisor.start("floor keeper", self.floor.run)
         self.supervisor.start("unfinished deletes", self.namespaces.deletes.run)
+        self.supervisor.start("document cache upkeep", self.cache.run)
         if self.access_log.enabled:
             self.supervisor.start("access log", self._flush_access_log)
         self._server = await serve(
@@ -256,6 +303,7 @@ class Gateway:
         await self.watcher.close()
         await self.supervisor.close()
         await self.floor.stop()
+        await self.cache.close()
         await self.upstream.close()
         if self.metrics_backend is not None:
             await self.metrics_backend.close()

@@ -24,6 +24,7 @@ from hevlayer.gateway.settings import (
     token,
     whole,
 )
+from hevlayer.stores.doccache_embedded import CAPACITY_BYTES, TIMEOUT_SECONDS, TTL_SECONDS
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -266,6 +267,41 @@ class GatewayConfig:
     )
 
     # --- document cache ---
+    cache: str = setting(
+        "embedded",
+        "LAYER_CACHE",
+        choice("embedded", "off"),
+        "engine of the document cache: embedded or off",
+        section=_CACHE,
+    )
+    cache_dir: Path | None = setting(
+        None,
+        "LAYER_CACHE_DIR",
+        path,
+        "directory of the document cache; unset: in the data directory",
+        section=_CACHE,
+    )
+    cache_capacity_bytes: int = setting(
+        CAPACITY_BYTES,
+        "LAYER_CACHE_CAPACITY_BYTES",
+        whole(MIB, 1 << 44),
+        "disk that the document cache may take, in bytes",
+        section=_CACHE,
+    )
+    cache_ttl_seconds: float = setting(
+        TTL_SECONDS,
+        "LAYER_CACHE_TTL_SECONDS",
+        seconds(1, 31_536_000),
+        "age at which a cached document is read again",
+        section=_CACHE,
+    )
+    cache_timeout_ms: int = setting(
+        int(TIMEOUT_SECONDS * 1000),
+        "LAYER_CACHE_TIMEOUT_MS",
+        whole(1, 60_000),
+        "for one operation of the document cache, in milliseconds",
+        section=_CACHE,
+    )
 
     @property
     def upstream_base_url(self) -> str:
@@ -297,7 +333,7 @@ class GatewayConfig:
         return self
 
     @classmethod
-    def read(cls, environ: Mapping[str, str] = os.environ, **overrides: Any) -> "GatewayConfig":
+    def read(cls, environ: Mapping[str, str] = os.environ, /, **overrides: Any) -> "GatewayConfig":
         """The configuration of an environment; `overrides` (by field) win.
 
         Raises: ConfigurationError: every broken rule, at once.

@@ -1,6 +1,7 @@
 """The local origin as one handler: authentication, routing, faults, and the engine in a pool of threads."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -18,6 +19,8 @@ from hevlayer.origin.routes import Matched, NamespaceNameError, match
 SLOW_BODY_TICKS_PER_SECOND = 20
 
 _BEARER = b"bearer "
+
+log = logging.getLogger("hevlayer.origin")
 
 
 class Engine(Protocol):
@@ -78,7 +81,12 @@ class OriginApp:
             plain = codec.inflate(body, request.header(b"content-encoding"), self._config.body_bytes_max)
         except codec.BodyError as error:
             return codec.respond_error(error.status, error.message)
-        status, content_type, answer = self._engine.handle(request.method, matched.path, request.query, plain)
+        try:
+            status, content_type, answer = self._engine.handle(request.method, matched.path, request.query, plain)
+        except BaseException:
+            # A panic in the engine arrives as no Exception; the client must hear of it all the same.
+            log.exception("engine failed on %s %s", request.method, matched.path)
+            return codec.respond_error(500, codec.UNKNOWN_ERROR)
         wants_gzip = len(answer) >= codec.GZIP_RESPONSE_BYTES_MIN and codec.accepts_gzip(
             request.header(b"accept-encoding")
         )

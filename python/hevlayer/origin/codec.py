@@ -14,6 +14,7 @@ _INFLATE_STEP_BYTES = 1 << 20
 _QUALITY_ZERO = re.compile(r";\s*q\s*=\s*0(\.0{0,3})?\s*$")
 
 JSON_TYPE = b"application/json"
+UNKNOWN_ERROR = "🐡 Unknown error, if this persists, please contact support!! We'll be happy to help :)"
 
 
 class BodyError(Exception):

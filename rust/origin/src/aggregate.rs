@@ -104,9 +104,9 @@ impl AggregatePlan {
         let table = snapshot.table;
         let zeros = self.zeros();
         let mut parts = self.scan(snapshot, Groups::default, |groups: &mut Groups<'_>, slot| {
-            each_key(table, keys, slot, &mut Vec::with_capacity(keys.len()), &mut |key| {
-                self.add_row(groups.totals(key, &zeros), table, slot);
-            });
+            let mut key = std::mem::take(&mut groups.scratch);
+            each_key(table, keys, slot, &mut key, &mut |key| self.add_row(groups.totals(key, &zeros), table, slot));
+            groups.scratch = key;
         });
         let mut groups = parts.pop().unwrap_or_default();
         for part in parts {
@@ -316,6 +316,8 @@ struct Groups<'a> {
     entries: Vec<(Vec<&'a Value>, Vec<Total>)>,
     places: HashTable<usize>,
     hasher: DefaultHashBuilder,
+    /// The key of the row at hand; empty between rows.
+    scratch: Vec<&'a Value>,
 }
 
 impl<'a> Groups<'a> {

@@ -19,6 +19,8 @@ pub const FILTER_DEPTH_MAX: usize = 48;
 pub const TEXT_QUERY_BYTES_MAX: usize = 8192;
 /// Memory that one compiled regular expression may take, in bytes.
 const REGEX_BYTES_MAX: usize = 1 << 20;
+/// Most globs, regular expressions and fuzzy patterns in one filter; each takes memory once it is compiled.
+const PATTERNS_MAX: usize = 100;
 const FUZZY_EDITS_MAX: u64 = 2;
 /// A pattern must have this many characters per allowed edit, and as many again.
 const FUZZY_CHARS_PER_EDIT: u64 = 3;
@@ -59,7 +61,7 @@ pub fn parse(input: &Input<'_>, schema: &Schema, allow_ref_new: bool) -> ApiResu
     if !has_filter_shape(input, 0) {
         return Err(ApiError::shape("", SHAPE_ERROR));
     }
-    let mut parser = Parser { schema, allow_ref_new, token_leaves: 0 };
+    let mut parser = Parser { schema, allow_ref_new, token_leaves: 0, patterns: 0 };
     let root = parser.node(input, 0)?;
     Ok(Filter { root, token_leaves: parser.token_leaves })
 }
@@ -123,6 +125,7 @@ struct Parser<'s> {
     schema: &'s Schema,
     allow_ref_new: bool,
     token_leaves: usize,
+    patterns: usize,
 }
 
 /// One leaf as it was written.
@@ -163,12 +166,17 @@ impl Parser<'_> {
     }
 
     fn leaf(&mut self, leaf: &Leaf<'_>) -> ApiResult<Node> {
+        let operator = leaf.operator;
+        self.patterns += usize::from(operator.ends_with("Glob") || operator == "Regex" || operator == "Fuzzy");
+        if self.patterns > PATTERNS_MAX {
+            return Err(leaf.error(&format!("a filter can have at most {PATTERNS_MAX} patterns")));
+        }
         // `NotContainsAny` is `ContainsAny` negated, and so on.
-        if let Some(positive) = leaf.operator.strip_prefix("Not") {
+        if let Some(positive) = operator.strip_prefix("Not") {
             let node = self.positive_leaf(leaf, positive)?;
             return Ok(Node::Not(Box::new(node)));
         }
-        self.positive_leaf(leaf, leaf.operator)
+        self.positive_leaf(leaf, operator)
     }
 
     fn positive_leaf(&mut self, leaf: &Leaf<'_>, operator: &str) -> ApiResult<Node> {

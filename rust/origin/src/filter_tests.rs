@@ -217,6 +217,8 @@ fn refusals_name_the_key_and_the_rule() {
     }
     assert!(refusal(&films, &json!(["name", "Regex", "("])).starts_with("filter error in key `name`: invalid regex: "));
     assert!(refusal(&films, &json!(["name", "Glob", "["])).starts_with("filter error in key `name`: invalid glob: "));
+    let many = json!(["Or", vec![json!(["name", "Glob", "a*"]); 101]]);
+    assert_eq!(refusal(&films, &many), "filter error in key `name`: a filter can have at most 100 patterns");
     let mut nested = json!(["name", "Eq", "x"]);
     for _ in 0..60 {
         nested = json!(["Not", nested]);

@@ -7,6 +7,8 @@ pub mod engine;
 mod engine_maintain;
 mod engine_recover;
 mod engine_routes;
+#[cfg(test)]
+mod engine_tests;
 mod engine_write;
 pub mod explain;
 pub mod filter;
@@ -45,3 +47,5 @@ pub mod wal;
 pub mod write;
 pub mod write_body;
 pub mod write_rows;
+#[cfg(test)]
+mod write_tests;

@@ -374,7 +374,3 @@ fn duration_ms(text: &str) -> Option<f64> {
     let count: f64 = text[..text.len() - 1].parse().ok()?;
     Some(count * unit_ms)
 }
-
-#[cfg(test)]
-#[path = "rank_tests.rs"]
-mod tests;

@@ -1,4 +1,4 @@
-//! The recall route: the search that queries use, compared with a full sort by distance.
+//! The recall route: the search that queries use, compared with the distances of all rows.
 
 use crate::filter_parse::FiltersInput;
 use crate::knn::Probe;
@@ -68,7 +68,7 @@ pub fn handle(view: &View<'_>, body: &[u8]) -> ApiResult<Reply> {
         let ranking = Ranking::Nearest { ordinal, query: query.clone() };
         let found = run(&ranking, &snapshot, filter.as_ref(), top_k, None);
         let slots = candidates.as_ref().map_or_else(|| all_slots(&snapshot), |bitmap| bitmap.iter().collect());
-        let truth = sorted_by_distance(&snapshot, ordinal, query, slots, top_k);
+        let truth = nearest_of_all(&snapshot, ordinal, query, slots, top_k);
         recall += overlap(&found, &truth);
         exhaustive_count += truth.len();
         search_count += found.len();
@@ -109,7 +109,7 @@ fn sample_vectors(snapshot: &Snapshot<'_>, ordinal: usize, samples: usize) -> Ve
     vectors.map(<[f32]>::to_vec).collect()
 }
 
-fn sorted_by_distance(
+fn nearest_of_all(
     snapshot: &Snapshot<'_>,
     ordinal: usize,
     query: &[f32],
@@ -122,11 +122,15 @@ fn sorted_by_distance(
         .into_iter()
         .filter_map(|slot| table.vector(slot, ordinal).map(|vector| (probe.distance(vector), slot)))
         .collect();
-    rows.sort_unstable_by(|left, right| {
+    let nearer = |left: &(f32, u32), right: &(f32, u32)| {
         let id = |row: &(f32, u32)| &table.slots[row.1 as usize].id;
         left.0.total_cmp(&right.0).then_with(|| id(left).cmp(id(right)))
-    });
-    rows.truncate(top_k);
+    };
+    if rows.len() > top_k {
+        rows.select_nth_unstable_by(top_k - 1, nearer);
+        rows.truncate(top_k);
+    }
+    rows.sort_unstable_by(nearer);
     rows.into_iter().map(|(distance, slot)| Ranked { slot, score: Some(distance) }).collect()
 }
 

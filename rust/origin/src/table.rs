@@ -80,7 +80,7 @@ impl Matrix {
     }
 
     fn last_chunk(&mut self) -> &mut Vec<f32> {
-        if self.rows % MATRIX_CHUNK_ROWS == 0 {
+        if self.rows.is_multiple_of(MATRIX_CHUNK_ROWS) {
             // The first chunk grows as it fills: most namespaces are small.
             let rows = if self.chunks.is_empty() { 0 } else { MATRIX_CHUNK_ROWS };
             self.chunks.push(Vec::with_capacity(rows * self.dims));

@@ -185,9 +185,9 @@ impl Log {
             }
             Some((segment, _)) => {
                 std::fs::remove_file(segment_path(dir, segment))?;
-                (segment, create_segment(dir, segment)?, old_bytes)
+                (segment, create_segment(dir, segment)?, old_bytes + HEADER_BYTES as u64)
             }
-            None => (next, create_segment(dir, next)?, old_bytes),
+            None => (next, create_segment(dir, next)?, old_bytes + HEADER_BYTES as u64),
         };
         Ok(Self {
             dir: dir.to_owned(),
@@ -324,6 +324,15 @@ impl Log {
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.state.lock().syncs
+    }
+}
+
+#[cfg(test)]
+impl Log {
+    /// Lets every write from now on find the disk full.
+    pub fn fail_from_now(&self) {
+        let full = OpenOptions::new().write(true).open("/dev/full").expect("a full device");
+        self.state.lock().file = Some(full);
     }
 }
 

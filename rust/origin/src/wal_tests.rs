@@ -117,3 +117,20 @@ fn one_sync_carries_everything_that_gathered() {
     log.wait(tickets[99]).expect("durable");
     assert_eq!(log.syncs(), 1);
 }
+
+#[test]
+fn a_full_disk_closes_the_log_for_good() {
+    let dir = TempDir::new("wal");
+    let log = Log::open(dir.path(), 1, None, 0).expect("opens");
+    put(&log, b"one");
+    let real = log.state.lock().file.take();
+    log.fail_from_now();
+    let ticket = log.append(&frame(b"two")).expect("taken");
+    let failed = log.wait(ticket).expect_err("no room");
+    assert!(failed.0.contains("writing the log failed"), "{}", failed.0);
+    // Even with room again: what the failed write left behind is not known.
+    log.state.lock().file = real;
+    assert_eq!(log.append(&frame(b"three")), Err(failed.clone()));
+    assert_eq!(log.rotate(), Err(failed));
+    assert_eq!(records(dir.path(), 1).0, [b"one".to_vec()]);
+}

@@ -22,7 +22,8 @@ fn is_reserved(name: &[u8]) -> bool {
 
 /// False when no key can be reserved: neither the prefix nor an escape that could spell it stands anywhere.
 fn may_hold_reserved(body: &[u8]) -> bool {
-    memmem::find(body, RESERVED_PREFIX.as_bytes()).is_some() || memmem::find(body, b"\\u00").is_some()
+    memmem::find(body, RESERVED_PREFIX.as_bytes()).is_some()
+        || memmem::find(body, b"\\u00").is_some()
 }
 
 /// Parts of an answer that go.
@@ -67,10 +68,17 @@ impl<'a> Stripper<'a> {
         }
         let body = self.body;
         reader.members(|reader, key| {
-            if name_is(body, key, |name| matches!(name, b"rows" | b"aggregation_groups")) {
+            if name_is(body, key, |name| {
+                matches!(name, b"rows" | b"aggregation_groups")
+            }) {
                 self.rows(reader)
-            } else if !nested && reader.kind() == Kind::Array && name_is(body, key, |name| name == b"results") {
-                reader.elements(|reader, _| self.answer(reader, true)).map(|_| ())
+            } else if !nested
+                && reader.kind() == Kind::Array
+                && name_is(body, key, |name| name == b"results")
+            {
+                reader
+                    .elements(|reader, _| self.answer(reader, true))
+                    .map(|_| ())
             } else {
                 reader.skip_value()
             }
@@ -96,23 +104,29 @@ impl<'a> Stripper<'a> {
 fn strip<'a>(
     body: &'a [u8],
     walk: impl FnOnce(&mut Stripper<'a>, &mut Reader<'a>) -> Parsed<()>,
-) -> Option<Vec<u8>> {
+) -> Parsed<Option<Vec<u8>>> {
     if !may_hold_reserved(body) {
-        return None;
+        return Ok(None);
     }
-    let mut stripper = Stripper { body, cuts: Vec::new() };
+    let mut stripper = Stripper {
+        body,
+        cuts: Vec::new(),
+    };
     let mut reader = Reader::new(body);
     reader.skip_blank();
-    let read = walk(&mut stripper, &mut reader).and_then(|()| reader.finish());
-    // What is not JSON is not ours to change.
-    read.ok().and_then(|()| stripper.without_cuts())
+    walk(&mut stripper, &mut reader)?;
+    reader.finish()?;
+    Ok(stripper.without_cuts())
 }
 
 /// A query answer without reserved keys in `rows` and `aggregation_groups`, also under `results`; `None` when there
-/// are none, or when the answer is not JSON.
-#[must_use]
-pub fn strip_rows(body: &[u8]) -> Option<Vec<u8>> {
+/// are none.
+///
+/// # Errors
+/// The answer is not JSON, and reserved text stands in it; one without such text is not read at all.
+pub fn strip_rows(body: &[u8]) -> Result<Option<Vec<u8>>, SpliceError> {
     strip(body, |stripper, reader| stripper.answer(reader, false))
+        .map_err(|fault| fault.explain(body))
 }
 
 /// A map without reserved keys: the answer itself, or the object at its top-level key `under`. `None` when there are
@@ -135,23 +149,36 @@ pub fn strip_schema(body: &[u8], under: Option<&str>) -> Option<Vec<u8>> {
         })?;
         Ok(())
     })
+    // What is not JSON is not ours to change.
+    .unwrap_or(None)
 }
 
 /// A native query answer with `results: [{id, dist, attributes}]` right after `rows`; `None` when it has no array of
-/// rows, has `results` of its own, or is not JSON.
-#[must_use]
-pub fn layer_results(body: &[u8]) -> Option<Vec<u8>> {
+/// rows, or `results` of its own.
+///
+/// # Errors
+/// The answer is not JSON.
+pub fn layer_results(body: &[u8]) -> Result<Option<Vec<u8>>, SpliceError> {
+    with_results(body).map_err(|fault| fault.explain(body))
+}
+
+fn with_results(body: &[u8]) -> Parsed<Option<Vec<u8>>> {
     let mut results = Vec::new();
     let mut rows_end = None;
     let mut taken = false;
     let mut reader = Reader::new(body);
     reader.skip_blank();
     if reader.kind() != Kind::Object {
-        return None;
+        reader.skip_value()?;
+        reader.finish()?;
+        return Ok(None);
     }
-    let read = reader.members(|reader, key| {
+    reader.members(|reader, key| {
         taken |= name_is(body, key, |name| name == b"results");
-        if rows_end.is_some() || reader.kind() != Kind::Array || !name_is(body, key, |name| name == b"rows") {
+        if rows_end.is_some()
+            || reader.kind() != Kind::Array
+            || !name_is(body, key, |name| name == b"rows")
+        {
             return reader.skip_value();
         }
         results.reserve(reader.bytes().len() - reader.at);
@@ -163,16 +190,18 @@ pub fn layer_results(body: &[u8]) -> Option<Vec<u8>> {
         })?;
         rows_end = Some(reader.at);
         Ok(())
-    });
-    read.and_then(|_| reader.finish()).ok()?;
-    let rows_end = rows_end.filter(|_| !taken)?;
+    })?;
+    reader.finish()?;
+    let Some(rows_end) = rows_end.filter(|_| !taken) else {
+        return Ok(None);
+    };
     let mut out = Vec::with_capacity(body.len() + results.len() + 13);
     out.extend_from_slice(&body[..rows_end]);
     out.extend_from_slice(b",\"results\":[");
     out.extend_from_slice(&results);
     out.push(b']');
     out.extend_from_slice(&body[rows_end..]);
-    Some(out)
+    Ok(Some(out))
 }
 
 /// Appends `{"id":…,"dist":…,"attributes":{…}}` for the row at the reader; what is no object stays as it is.
@@ -231,23 +260,31 @@ pub fn top_level(body: &[u8], keys: &[String]) -> Result<Vec<Option<(usize, usiz
     reader.skip_blank();
     let is_object = reader.kind() == Kind::Object;
     let read = if is_object {
-        reader.members(|reader, key| {
-            let start = reader.at;
-            reader.skip_value()?;
-            for (wanted, place) in keys.iter().zip(&mut found) {
-                if name_is(body, key, |name| name == wanted.as_bytes()) && place.replace((start, reader.at)).is_some() {
-                    duplicate.get_or_insert((key.start, wanted));
+        reader
+            .members(|reader, key| {
+                let start = reader.at;
+                reader.skip_value()?;
+                for (wanted, place) in keys.iter().zip(&mut found) {
+                    if name_is(body, key, |name| name == wanted.as_bytes())
+                        && place.replace((start, reader.at)).is_some()
+                    {
+                        duplicate.get_or_insert((key.start, wanted));
+                    }
                 }
-            }
-            Ok(())
-        })
-        .map(|_| ())
+                Ok(())
+            })
+            .map(|_| ())
     } else {
         reader.skip_value()
     };
-    read.and_then(|()| reader.finish()).map_err(|fault| fault.explain(body))?;
+    read.and_then(|()| reader.finish())
+        .map_err(|fault| fault.explain(body))?;
     if let Some((at, name)) = duplicate {
-        return Err(SpliceError::bad_json(body, at, &format!("duplicate field `{name}`")));
+        return Err(SpliceError::bad_json(
+            body,
+            at,
+            &format!("duplicate field `{name}`"),
+        ));
     }
     if !is_object {
         return Err(SpliceError::validation("the body must be a JSON object"));

@@ -61,12 +61,15 @@ impl SpliceError {
     #[must_use]
     pub fn bad_json(body: &[u8], at: usize, reason: &str) -> Self {
         let before = &body[..body.len().min(at.saturating_add(1))];
-        let line_start = memchr::memrchr(b'\n', &body[..at.min(body.len())]).map_or(0, |newline| newline + 1);
+        let line_start =
+            memchr::memrchr(b'\n', &body[..at.min(body.len())]).map_or(0, |newline| newline + 1);
         let line = 1 + memchr::memchr_iter(b'\n', &body[..line_start]).count();
         let column = before.len() - line_start;
         Self {
             code: Code::BadJson,
-            message: format!("Failed to parse the request body as JSON: {reason} at line {line} column {column}"),
+            message: format!(
+                "Failed to parse the request body as JSON: {reason} at line {line} column {column}"
+            ),
         }
     }
 }

@@ -81,8 +81,8 @@ fn split(window: &[u8; 32]) -> (&[u8; 16], &[u8; 16]) {
 #[cfg(target_arch = "x86_64")]
 mod sse2 {
     use std::arch::x86_64::{
-        __m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
-        _mm_sub_epi8,
+        __m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128,
+        _mm_set1_epi8, _mm_sub_epi8,
     };
 
     #[inline(always)]
@@ -104,7 +104,10 @@ mod sse2 {
         // SAFETY: SSE2 is part of x86-64.
         unsafe {
             let offset = _mm_sub_epi8(lanes, _mm_set1_epi8(0x30));
-            mask(_mm_cmpeq_epi8(_mm_min_epu8(offset, _mm_set1_epi8(9)), offset))
+            mask(_mm_cmpeq_epi8(
+                _mm_min_epu8(offset, _mm_set1_epi8(9)),
+                offset,
+            ))
         }
     }
 
@@ -123,7 +126,10 @@ mod sse2 {
             let quote = _mm_cmpeq_epi8(lanes, _mm_set1_epi8(0x22));
             let backslash = _mm_cmpeq_epi8(lanes, _mm_set1_epi8(0x5c));
             let control = _mm_cmpeq_epi8(_mm_min_epu8(lanes, _mm_set1_epi8(0x1f)), lanes);
-            (mask(_mm_or_si128(_mm_or_si128(quote, backslash), control)), mask(lanes))
+            (
+                mask(_mm_or_si128(_mm_or_si128(quote, backslash), control)),
+                mask(lanes),
+            )
         }
     }
 }
@@ -168,8 +174,12 @@ mod tests {
             for lane in 0..32 {
                 let mut window = [b'a'; 32];
                 window[lane] = byte;
-                assert_eq!(digit_bits(&window), plain::bits(&window, |byte| byte.is_ascii_digit()));
-                let stops = plain::bits(&window, |byte| byte == b'"' || byte == b'\\' || byte < 0x20);
+                assert_eq!(
+                    digit_bits(&window),
+                    plain::bits(&window, |byte| byte.is_ascii_digit())
+                );
+                let stops =
+                    plain::bits(&window, |byte| byte == b'"' || byte == b'\\' || byte < 0x20);
                 let wide = plain::bits(&window, |byte| byte >= 0x80);
                 assert_eq!(string_bits(&window), (stops, wide));
             }

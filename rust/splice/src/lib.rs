@@ -16,9 +16,9 @@ mod write;
 
 pub use answer::{layer_results, strip_rows, strip_schema, top_level};
 pub use error::{Code, SpliceError};
+pub use file::Mapped;
 pub use query::{NearestId, QueryRender, QueryScan, LEGS_MAX};
 pub use reader::DEPTH_MAX;
-pub use file::Mapped;
 pub use write::{Exclusive, RenderState, WriteScan};
 
 /// Attributes that begin so are ours.

@@ -86,7 +86,7 @@ class Benches:
             **{
                 "port": 0,
                 "upstream_url": upstream.url + path,
-                "data_dir": self.folder / "data",
+                "data_dir": self.folder / f"data-{len(self.upstreams)}",
                 "spool_dir": self.folder / "spool",
                 "drain_seconds": 5.0,
                 **settings,

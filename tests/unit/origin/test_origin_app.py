@@ -24,6 +24,7 @@ class RecordingEngine:
         self.lags = []
         self.answer = (200, "application/json", b'{"status":"OK"}')
         self.gate = None
+        self.failure = None
         self.entered = threading.Semaphore(0)
         self.inside = 0
         self.inside_max = 0
@@ -39,6 +40,8 @@ class RecordingEngine:
             assert self.gate.wait(WAIT_SECONDS)
         with self._lock:
             self.inside -= 1
+        if self.failure is not None:
+            raise self.failure
         return self.answer
 
     def set_index_lag(self, namespace, ms):
@@ -151,6 +154,21 @@ async def test_engine_calls_are_bounded_by_the_pool():
         front.engine.gate.set()
         assert [status for status, _, _ in await asyncio.gather(*calls)] == [200] * 6
         assert front.engine.inside_max == 2
+
+
+class PanicError(BaseException):
+    """As the extension raises it: not an Exception."""
+
+
+@pytest.mark.parametrize("failure", [PanicError(), OSError("disk is full")])
+async def test_a_failing_engine_is_a_500_and_is_logged_once(front, failure, caplog):
+    front.engine.failure = failure
+    status, _, body = await front.call(*WRITE)
+    assert status == 500
+    assert json.loads(body)["error"].startswith("🐡 ")
+    assert [record.message for record in caplog.records] == ["engine failed on POST /v2/namespaces/a"]
+    front.engine.failure = None
+    assert (await front.call(*WRITE))[0] == 200
 
 
 async def test_status_before_and_after_the_commit(front):

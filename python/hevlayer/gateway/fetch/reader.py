@@ -23,8 +23,6 @@ FACTS_MAX = 10_000
 DEFAULT_ID_TYPE = "string"
 
 _STRONG = b'{"level":"strong"}'
-_EVENTUAL = b'{"level":"eventual","max_staleness_seconds":1}'
-_TOO_MANY_REQUESTS = 429
 _BAD_REQUEST = 400
 
 
@@ -133,30 +131,22 @@ class DocumentReader:
     ) -> DocRows:
         """The rows of these ids that exist, with all their attributes.
 
-        Strongly consistent, and then kept under `ticket`. When the upstream refuses that for its load, whatever it
-        serves at once is answered and not kept.
+        Strongly consistent, and kept under `ticket`. A refusal is relayed, also one for load (429): an eventual read in
+        its place could show a row from before an acknowledged write.
 
         Raises: RefusedError, UpstreamError.
         """
         target = namespace_path(namespace) + b"/query"
 
-        async def ask(consistency: bytes) -> tuple[int, bytes]:
-            body = query_body(ids, consistency)
-            return await self._upstream.read("POST", target, credential.bearer, body, traceparent=traceparent)
-
-        keep = True
-        status, answer = await ask(_STRONG)
-        if status == _TOO_MANY_REQUESTS:
-            keep = False
-            status, answer = await ask(_EVENTUAL)
+        body = query_body(ids)
+        status, answer = await self._upstream.read("POST", target, credential.bearer, body, traceparent=traceparent)
         if status != 200:
             raise RefusedError(status, answer)
         try:
             rows = DocRows(answer, facts.vectors)
         except DocCacheError as error:
             raise UpstreamError("the upstream's answer is not a query result") from error
-        if keep:
-            await self._cache.fill(namespace, ticket, rows)
+        await self._cache.fill(namespace, ticket, rows)
         return rows
 
     @staticmethod
@@ -165,12 +155,12 @@ class DocumentReader:
         return refusal.status == _BAD_REQUEST
 
 
-def query_body(ids: Sequence[DocumentId], consistency: bytes) -> bytes:
+def query_body(ids: Sequence[DocumentId]) -> bytes:
     """The upstream query for full rows by id."""
     wanted = b",".join(each.json for each in ids)
     return (
         b'{"rank_by":["id","asc"],"limit":%d,"filters":["id","In",[%b]],"include_attributes":true,"consistency":%b}'
-        % (len(ids), wanted, consistency)
+        % (len(ids), wanted, _STRONG)
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 
@@ -14,7 +14,7 @@ from hevlayer.gateway.relay import Relay
 from hevlayer.gateway.router import RouteContext
 from hevlayer.gateway.scanning import OFF_LOOP_BYTES, scan_spooled_write, scan_write
 from hevlayer.gateway.spool import Intake, SpooledBody, is_gzipped
-from hevlayer.gateway.write.mirror import Token, WriteMirror
+from hevlayer.gateway.write.mirror import WriteMirror
 from hevlayer.gateway.write.outcome import outcome_of, outcome_of_failure
 from hevlayer.http.messages import Headers, Response
 from hevlayer.kernels.splice import SpliceError, WriteScan, strip_schema
@@ -186,7 +186,7 @@ class _Flight:
         self._keys = keys
         self._tickets = tickets
         self._ticket: Ticket | None = None
-        self._token: Token = None
+        self._token: Any = None
         self._outcome = Outcome.UNKNOWN
 
     @property

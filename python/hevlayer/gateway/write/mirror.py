@@ -1,37 +1,39 @@
 """What a write tells the document cache, before and after the upstream's answer."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from hevlayer.gateway.consistency import Outcome
+from hevlayer.stores.doccache import DocumentCache, WriteOutcome, WriteToken
 
-Token = object
-"""Whatever the cache needs to find a begun write again."""
+_OUTCOMES = {
+    Outcome.OK: WriteOutcome.APPLIED,
+    Outcome.REFUSED: WriteOutcome.REFUSED,
+    Outcome.UNKNOWN: WriteOutcome.UNKNOWN,
+}
 
 
 class WriteMirror(Protocol):
     """Never raises and never takes longer than the cache's own deadline: the cache is soft.
 
     From `begin_write` until `settle` no read may keep a row of these keys. A whole-namespace write (`keys` None)
-    touches rows that nobody can name; its namespace's records are void once it may have taken effect.
+    touches rows that nobody can name; its namespace's records are void once it may have taken effect. The token is
+    whatever the mirror needs to find the write again.
     """
 
-    async def begin_write(self, namespace: str, keys: Sequence[bytes] | None) -> Token: ...
+    async def begin_write(self, namespace: str, keys: Sequence[bytes] | None) -> Any: ...
 
-    async def settle(self, token: Token, outcome: Outcome) -> None: ...
-
-    async def bump_epoch(self, namespace: str) -> None:
-        """Everything held of the namespace is void."""
+    async def settle(self, token: Any, outcome: Outcome) -> None: ...
 
 
-class NoMirror:
-    """For a gateway without a document cache."""
+class CacheMirror:
+    """Keeps the document cache true to the writes of this process."""
 
-    async def begin_write(self, namespace: str, keys: Sequence[bytes] | None) -> Token:
-        return None
+    def __init__(self, cache: DocumentCache) -> None:
+        self._cache = cache
 
-    async def settle(self, token: Token, outcome: Outcome) -> None:
-        return None
+    async def begin_write(self, namespace: str, keys: Sequence[bytes] | None) -> WriteToken:
+        return await self._cache.begin_write(namespace, keys)
 
-    async def bump_epoch(self, namespace: str) -> None:
-        return None
+    async def settle(self, token: WriteToken, outcome: Outcome) -> None:
+        await self._cache.settle(token, _OUTCOMES[outcome])

@@ -31,11 +31,19 @@ struct Edits(Vec<Edit>);
 
 impl Edits {
     fn insert(&mut self, at: usize, text: &[u8]) {
-        self.0.push(Edit { at, cut: 0, text: text.to_vec() });
+        self.0.push(Edit {
+            at,
+            cut: 0,
+            text: text.to_vec(),
+        });
     }
 
     fn replace(&mut self, start: usize, end: usize, text: Vec<u8>) {
-        self.0.push(Edit { at: start, cut: end - start, text });
+        self.0.push(Edit {
+            at: start,
+            cut: end - start,
+            text,
+        });
     }
 
     fn apply(mut self, body: &[u8]) -> Option<Vec<u8>> {
@@ -65,7 +73,10 @@ struct Appender {
 
 impl Appender {
     fn new(leg: &Leg) -> Self {
-        Self { close: leg.close, comma: !leg.empty }
+        Self {
+            close: leg.close,
+            comma: !leg.empty,
+        }
     }
 
     fn append(&mut self, edits: &mut Edits, key: &str, value: &[u8]) {
@@ -113,12 +124,18 @@ impl QueryScan {
         const HEAD: &[u8] = b"[\"vector\",\"ANN\",";
         let mut nulls = Vec::new();
         for field in [Field::RankBy, Field::Vector, Field::NearestToId] {
-            let Some(member) = self.top.member(field) else { continue };
+            let Some(member) = self.top.member(field) else {
+                continue;
+            };
             if member.is_null {
                 nulls.push(*member);
                 continue;
             }
-            edits.replace(member.key_start, member.key_end, quote(Field::RankBy.name()));
+            edits.replace(
+                member.key_start,
+                member.key_end,
+                quote(Field::RankBy.name()),
+            );
             if field == Field::Vector {
                 edits.insert(member.value_start, HEAD);
                 edits.insert(member.value_end, b"]");
@@ -142,7 +159,11 @@ fn remove(mut members: Vec<Member>, edits: &mut Edits) {
         let leads = member.previous_end.is_none() || member.previous_end == head_end;
         if leads {
             head_end = Some(member.value_end);
-            edits.replace(member.key_start, member.next_start.unwrap_or(member.value_end), Vec::new());
+            edits.replace(
+                member.key_start,
+                member.next_start.unwrap_or(member.value_end),
+                Vec::new(),
+            );
         } else if let Some(start) = member.previous_end {
             edits.replace(start, member.value_end, Vec::new());
         }
@@ -172,7 +193,13 @@ fn splice_leg(leg: &Leg, render: &QueryRender<'_>, end: &mut Appender, edits: &m
 }
 
 fn exclude_reserved(leg: &Leg, edits: &mut Edits) {
-    if let Exclude::List { close, mut empty, stamp, shard } = leg.exclude {
+    if let Exclude::List {
+        close,
+        mut empty,
+        stamp,
+        shard,
+    } = leg.exclude
+    {
         let mut names = Vec::new();
         for (name, there) in [(STAMP_ATTRIBUTE, stamp), (SHARD_ATTRIBUTE, shard)] {
             if !there {
@@ -186,7 +213,9 @@ fn exclude_reserved(leg: &Leg, edits: &mut Edits) {
         edits.insert(close, &names);
         return;
     }
-    let Some(include) = leg.member(Field::IncludeAttributes) else { return };
+    let Some(include) = leg.member(Field::IncludeAttributes) else {
+        return;
+    };
     let mut member = quote(Field::ExcludeAttributes.name());
     member.extend_from_slice(b":[");
     member.extend_from_slice(&quote(STAMP_ATTRIBUTE));

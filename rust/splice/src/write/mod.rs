@@ -111,7 +111,12 @@ impl WriteScan {
 
     /// Bytes that `render` gives.
     #[must_use]
-    pub fn rendered_length(&self, body: &[u8], stamp_ms: u64, distance_metric: Option<&str>) -> usize {
+    pub fn rendered_length(
+        &self,
+        body: &[u8],
+        stamp_ms: u64,
+        distance_metric: Option<&str>,
+    ) -> usize {
         rendered_len(body, &self.tape, &self.texts(stamp_ms, distance_metric))
     }
 
@@ -135,7 +140,12 @@ impl WriteScan {
         let mut passed = Vec::new();
         while renderer.offset < offset {
             passed.clear();
-            renderer.fill(body, &self.tape, (offset - renderer.offset).min(SKIP_BYTES), &mut passed);
+            renderer.fill(
+                body,
+                &self.tape,
+                (offset - renderer.offset).min(SKIP_BYTES),
+                &mut passed,
+            );
             if passed.is_empty() {
                 break;
             }
@@ -163,4 +173,3 @@ fn read_id(raw: &[u8]) -> Option<Id<'_>> {
     }
     text::uint(raw).map(Id::Uint)
 }
-

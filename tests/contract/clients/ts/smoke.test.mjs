@@ -83,7 +83,7 @@ test("schema, its update, metadata", async () => {
   assert.equal(schema.text.type, "string");
   assert.equal(schema.text.full_text_search.stemming, true);
   assert.equal(schema.id.filterable, null);
-  const updated = await ns.updateSchema({ name: { type: "string", filterable: false } });
+  const updated = await ns.updateSchema({ schema: { name: { type: "string", filterable: false } } });
   assert.equal(updated.name.filterable, false);
   const metadata = await ns.metadata();
   assert.deepEqual(metadata.index, { status: "up-to-date" });
@@ -121,10 +121,11 @@ test("copy", async () => {
 
 test("large bodies compressed both ways", async () => {
   const packed = new Turbopuffer({ ...options, compression: true }).namespace(`${NAME}-gzip`);
+  // Sent as 32-bit floats, whose shortest decimal form is not the 64-bit number's.
   const vector = Array.from({ length: 2048 }, (_, position) => position / 2048);
   await packed.write({ upsert_rows: [{ id: 1, vector }], distance_metric: "cosine_distance" });
   const result = await packed.query({ rank_by: ["vector", "ANN", vector], limit: 1, include_attributes: true });
-  assert.deepEqual(result.rows[0].vector, vector);
+  assert.deepEqual(result.rows[0].vector.map(Math.fround), vector);
   await packed.deleteAll();
 });
 

@@ -114,11 +114,7 @@ impl Engine {
         // SAFETY: the descriptor is open; the call takes no memory of ours. The lock goes with the descriptor.
         if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
             let error = io::Error::last_os_error();
-            return Err(if error.kind() == io::ErrorKind::WouldBlock {
-                CacheError::Locked
-            } else {
-                error.into()
-            });
+            return Err(if error.kind() == io::ErrorKind::WouldBlock { CacheError::Locked } else { error.into() });
         }
         let (trust, quiet_before_ms) = replay::judge(&options.directory, &options.identity)?;
         if trust == Trust::Lost {
@@ -126,8 +122,7 @@ impl Engine {
             replay::note(&options.directory, &options.identity, Condition::Lost, 0)?;
             Log::wipe(&options.directory)?;
         }
-        let segment_bytes = (options.capacity_bytes / SEGMENTS_IN_CAPACITY)
-            .clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        let segment_bytes = (options.capacity_bytes / SEGMENTS_IN_CAPACITY).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
         let log = Log::open(&options.directory, segment_bytes)?;
         let mut table = Table::default();
         replay::replay(&log, &mut table)?;
@@ -135,23 +130,10 @@ impl Engine {
         table.adopt(unknown_until_ms);
         // Marks went with a log that is lost, so every id counts as marked for as long as they could have held; that
         // must outlive this process as they would have.
-        let quiet_until_ms = if trust == Trust::Lost {
-            unknown_until_ms
-        } else {
-            quiet_before_ms
-        };
-        replay::note(
-            &options.directory,
-            &options.identity,
-            Condition::Open,
-            quiet_until_ms,
-        )?;
+        let quiet_until_ms = if trust == Trust::Lost { unknown_until_ms } else { quiet_before_ms };
+        replay::note(&options.directory, &options.identity, Condition::Open, quiet_until_ms)?;
         Ok(Self {
-            inner: Mutex::new(Inner {
-                table,
-                log,
-                quiet_until_ms,
-            }),
+            inner: Mutex::new(Inner { table, log, quiet_until_ms }),
             trimming: Mutex::new(()),
             row_bytes_max: segment_bytes,
             options,
@@ -175,12 +157,7 @@ impl Engine {
             return Ok(replay::distrust(&self.options.directory)?);
         }
         inner.log.sync()?;
-        Ok(replay::note(
-            &self.options.directory,
-            &self.options.identity,
-            Condition::Closed,
-            inner.quiet_until_ms,
-        )?)
+        Ok(replay::note(&self.options.directory, &self.options.identity, Condition::Closed, inner.quiet_until_ms)?)
     }
 
     fn enter(&self, wait: bool) -> Result<Option<MutexGuard<'_, Inner>>> {
@@ -215,19 +192,13 @@ impl Engine {
                 return Ok(Lookup::WouldWait);
             };
             self.expire(&mut inner, now_ms);
-            let slot = match inner
-                .table
-                .lookup(namespace, key, now_ms, self.options.ttl_ms)
-            {
+            let slot = match inner.table.lookup(namespace, key, now_ms, self.options.ttl_ms) {
                 Found::Marked => return Ok(Lookup::Marked),
                 Found::Empty(_) if now_ms < inner.quiet_until_ms => return Ok(Lookup::Marked),
                 Found::Empty(ticket) => return Ok(Lookup::Empty(ticket)),
                 Found::Row(slot) => slot,
             };
-            let segment = inner
-                .log
-                .segment(slot.place.segment)
-                .ok_or(CacheError::Corrupt)?;
+            let segment = inner.log.segment(slot.place.segment).ok_or(CacheError::Corrupt)?;
             (slot, segment)
         };
         match read_document(&segment, &slot, namespace, key, projection, id_type, wait) {
@@ -277,26 +248,16 @@ impl Engine {
             let place = inner.log.append(&frame).inspect_err(|_| {
                 self.counters.io_errors.fetch_add(1, Ordering::Relaxed);
             })?;
-            let (Ok(tail_bytes), Ok(prefix_bytes)) = (
-                u32::try_from(record.tail.len()),
-                u32::try_from(frame.bytes() - record.tail.len()),
-            ) else {
+            let (Ok(tail_bytes), Ok(prefix_bytes)) =
+                (u32::try_from(record.tail.len()), u32::try_from(frame.bytes() - record.tail.len()))
+            else {
                 continue;
             };
-            let slot = Slot {
-                place,
-                prefix_bytes,
-                tail_bytes,
-                filled_ms: now_ms,
-                referenced: false,
-            };
+            let slot = Slot { place, prefix_bytes, tail_bytes, filled_ms: now_ms, referenced: false };
             inner.table.put(namespace, &record.key, slot);
             put += 1;
         }
-        Ok(Some((
-            put,
-            self.lock()?.log.bytes() > self.options.capacity_bytes,
-        )))
+        Ok(Some((put, self.lock()?.log.bytes() > self.options.capacity_bytes)))
     }
 
     /// Over this nothing is put until a trim has made room.
@@ -313,57 +274,28 @@ impl Engine {
         deadline_ms: u64,
         wait: bool,
     ) -> Result<bool> {
-        let keys = keys.map(|keys| {
-            keys.into_iter()
-                .filter(|key| key.len() <= KEY_BYTES_MAX)
-                .collect::<Vec<_>>()
-        });
+        let keys = keys.map(|keys| keys.into_iter().filter(|key| key.len() <= KEY_BYTES_MAX).collect::<Vec<_>>());
         let payload = replay::encode_mark(token, keys.as_deref());
         let Some(mut inner) = self.enter(wait)? else {
             return Ok(false);
         };
         let place = self.note(&mut inner, Kind::Mark, namespace, &payload, deadline_ms);
         let segment = place.map_or(u32::MAX, |place| place.segment);
-        inner.table.begin(
-            token,
-            Write {
-                namespace: namespace.into(),
-                keys,
-                deadline_ms,
-                unknown: false,
-                segment,
-            },
-        );
+        inner.table.begin(token, Write { namespace: namespace.into(), keys, deadline_ms, unknown: false, segment });
         Ok(true)
     }
 
     /// Ends a write. `Ok(None)`: would have waited. `Ok(Some(false))`: its mark is not there any more.
-    pub fn settle(
-        &self,
-        token: u64,
-        outcome: Outcome,
-        now_ms: u64,
-        wait: bool,
-    ) -> Result<Option<bool>> {
+    pub fn settle(&self, token: u64, outcome: Outcome, now_ms: u64, wait: bool) -> Result<Option<bool>> {
         let Some(mut inner) = self.enter(wait)? else {
             return Ok(None);
         };
-        let is_large = |write: &Write| {
-            write
-                .keys
-                .as_ref()
-                .is_none_or(|keys| keys.len() > IN_PLACE_KEYS_MAX)
-        };
+        let is_large = |write: &Write| write.keys.as_ref().is_none_or(|keys| keys.len() > IN_PLACE_KEYS_MAX);
         if !wait && inner.table.write(token).is_some_and(is_large) {
             return Ok(None);
         }
         self.expire(&mut inner, now_ms);
-        let (found, dropped) = self.end(
-            &mut inner,
-            token,
-            outcome,
-            now_ms + self.options.unknown_write_ms,
-        );
+        let (found, dropped) = self.end(&mut inner, token, outcome, now_ms + self.options.unknown_write_ms);
         drop(inner);
         drop(dropped);
         Ok(Some(found))
@@ -380,13 +312,7 @@ impl Engine {
             return (false, None);
         };
         let namespace = write.namespace.clone();
-        self.note(
-            inner,
-            Kind::Settle,
-            &namespace,
-            &replay::encode_settle(token, outcome),
-            until_ms,
-        );
+        self.note(inner, Kind::Settle, &namespace, &replay::encode_settle(token, outcome), until_ms);
         inner.table.settle(token, outcome, until_ms)
     }
 
@@ -417,38 +343,17 @@ impl Engine {
         if owing || self.distrusted.load(Ordering::SeqCst) {
             return Ok(replay::distrust(&self.options.directory)?);
         }
-        Ok(replay::note(
-            &self.options.directory,
-            &self.options.identity,
-            Condition::Open,
-            inner.quiet_until_ms,
-        )?)
+        Ok(replay::note(&self.options.directory, &self.options.identity, Condition::Open, inner.quiet_until_ms)?)
     }
 
     /// Writes what a later start must know. If it cannot be written, a later start must not trust the log; if not
     /// even that can be noted, this engine serves nothing more, so that nothing is lost by throwing it away.
-    fn note(
-        &self,
-        inner: &mut Inner,
-        kind: Kind,
-        namespace: &str,
-        head: &[u8],
-        time_ms: u64,
-    ) -> Option<Place> {
-        match inner.log.append(&Frame {
-            kind,
-            time_ms,
-            namespace,
-            key: &[],
-            head,
-            tail: &[],
-        }) {
+    fn note(&self, inner: &mut Inner, kind: Kind, namespace: &str, head: &[u8], time_ms: u64) -> Option<Place> {
+        match inner.log.append(&Frame { kind, time_ms, namespace, key: &[], head, tail: &[] }) {
             Ok(place) => Some(place),
             Err(_) => {
                 self.counters.io_errors.fetch_add(1, Ordering::Relaxed);
-                if !self.distrusted.swap(true, Ordering::SeqCst)
-                    && replay::distrust(&self.options.directory).is_err()
-                {
+                if !self.distrusted.swap(true, Ordering::SeqCst) && replay::distrust(&self.options.directory).is_err() {
                     self.dead.store(true, Ordering::SeqCst);
                 }
                 None
@@ -480,13 +385,8 @@ impl Engine {
         let mut failure = None;
         replay::walk(segment, |offset, header, prefix| {
             if header.kind == Kind::Row && failure.is_none() {
-                let place = Place {
-                    segment: segment.id,
-                    offset,
-                };
-                failure = self
-                    .evict_row(segment, place, header, prefix, &mut spare)
-                    .err();
+                let place = Place { segment: segment.id, offset };
+                failure = self.evict_row(segment, place, header, prefix, &mut spare).err();
             }
         })?;
         if let Some(error) = failure {
@@ -497,9 +397,7 @@ impl Engine {
             self.renote(&mut inner, token);
         }
         inner.log.remove(segment.id)?;
-        self.counters
-            .evicted_segments
-            .fetch_add(1, Ordering::Relaxed);
+        self.counters.evicted_segments.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -517,17 +415,9 @@ impl Engine {
         let key = header.key(prefix);
         let bytes = header.frame_bytes() as u64;
         let worth_keeping = |slot: &Slot| slot.place == place && slot.referenced;
-        let keep = *spare >= bytes
-            && self
-                .lock()?
-                .table
-                .slot(namespace, key)
-                .is_some_and(|slot| worth_keeping(slot));
+        let keep = *spare >= bytes && self.lock()?.table.slot(namespace, key).is_some_and(|slot| worth_keeping(slot));
         if keep {
-            let tail = segment.read(
-                u64::from(place.offset) + header.prefix_bytes() as u64,
-                header.tail_bytes,
-            )?;
+            let tail = segment.read(u64::from(place.offset) + header.prefix_bytes() as u64, header.tail_bytes)?;
             header.verify_tail(&tail)?;
             let frame = Frame {
                 kind: Kind::Row,
@@ -539,11 +429,7 @@ impl Engine {
             };
             let mut inner = self.lock()?;
             // Looked at again: a write may have marked the row while its tail was read.
-            if inner
-                .table
-                .slot(namespace, key)
-                .is_some_and(|slot| worth_keeping(slot))
-            {
+            if inner.table.slot(namespace, key).is_some_and(|slot| worth_keeping(slot)) {
                 let moved = inner.log.append(&frame)?;
                 if let Some(slot) = inner.table.slot(namespace, key) {
                     slot.place = moved;
@@ -565,22 +451,13 @@ impl Engine {
         let Some(write) = inner.table.write(token) else {
             return;
         };
-        let (namespace, deadline_ms, unknown) =
-            (write.namespace.clone(), write.deadline_ms, write.unknown);
+        let (namespace, deadline_ms, unknown) = (write.namespace.clone(), write.deadline_ms, write.unknown);
         let payload = replay::encode_mark(token, write.keys.as_deref());
         let place = self.note(inner, Kind::Mark, &namespace, &payload, deadline_ms);
         if unknown {
-            self.note(
-                inner,
-                Kind::Settle,
-                &namespace,
-                &replay::encode_settle(token, Outcome::Unknown),
-                deadline_ms,
-            );
+            self.note(inner, Kind::Settle, &namespace, &replay::encode_settle(token, Outcome::Unknown), deadline_ms);
         }
-        inner
-            .table
-            .moved(token, place.map_or(u32::MAX, |place| place.segment));
+        inner.table.moved(token, place.map_or(u32::MAX, |place| place.segment));
     }
 
     pub fn state(&self, namespace: &str) -> Result<NamespaceState> {
@@ -630,10 +507,7 @@ fn read_document(
         return Ok(None);
     };
     let header = Header::verified(&prefix)?;
-    if header.kind != Kind::Row
-        || header.namespace(&prefix) != namespace.as_bytes()
-        || header.key(&prefix) != key
-    {
+    if header.kind != Kind::Row || header.namespace(&prefix) != namespace.as_bytes() || header.key(&prefix) != key {
         return Err(CacheError::Corrupt);
     }
     let head = header.head(&prefix);

@@ -15,10 +15,7 @@ pub struct Fences {
 
 impl Default for Fences {
     fn default() -> Self {
-        Self {
-            buckets: vec![0; BUCKETS].into_boxed_slice(),
-            now: 1,
-        }
+        Self { buckets: vec![0; BUCKETS].into_boxed_slice(), now: 1 }
     }
 }
 

@@ -19,10 +19,7 @@ pub struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     pub fn new(text: &'a str) -> Self {
-        Self {
-            text: text.as_bytes(),
-            at: 0,
-        }
+        Self { text: text.as_bytes(), at: 0 }
     }
 
     /// A cursor over a part of a text that was walked before.
@@ -35,10 +32,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn expected<T>(&self, expected: &'static str) -> Result<T> {
-        Err(CacheError::Json {
-            expected,
-            at: self.at,
-        })
+        Err(CacheError::Json { expected, at: self.at })
     }
 
     pub fn peek(&mut self) -> u8 {
@@ -74,10 +68,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Walks an object; `member` is called with the cursor before each value and must consume it.
-    pub fn object(
-        &mut self,
-        mut member: impl FnMut(&mut Self, Range<usize>) -> Result<()>,
-    ) -> Result<()> {
+    pub fn object(&mut self, mut member: impl FnMut(&mut Self, Range<usize>) -> Result<()>) -> Result<()> {
         self.take(b'{', "an object")?;
         if self.take_if(b'}') {
             return Ok(());
@@ -245,17 +236,14 @@ fn unicode(rest: &mut &[u8]) -> char {
         let second = code_unit(&rest[2..]);
         if (0xDC00..0xE000).contains(&second) {
             *rest = rest.get(6..).unwrap_or_default();
-            return char::from_u32(0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00))
-                .unwrap_or('\u{FFFD}');
+            return char::from_u32(0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00)).unwrap_or('\u{FFFD}');
         }
     }
     char::from_u32(first).unwrap_or('\u{FFFD}')
 }
 
 fn code_unit(text: &[u8]) -> u32 {
-    text.iter().take(4).fold(0, |unit, digit| {
-        unit * 16 + char::from(*digit).to_digit(16).unwrap_or(0)
-    })
+    text.iter().take(4).fold(0, |unit, digit| unit * 16 + char::from(*digit).to_digit(16).unwrap_or(0))
 }
 
 /// Appends `text` as a JSON string with its quotes.
@@ -285,36 +273,16 @@ mod tests {
 
     #[test]
     fn accepts_what_the_grammar_accepts() {
-        for text in [
-            "0",
-            "-1.5e+3",
-            " [1, {\"a\" : null} ,\"\\u00e9\"] ",
-            "{}",
-            "[]",
-            "true",
-            "\"\u{e9}\"",
-        ] {
+        for text in ["0", "-1.5e+3", " [1, {\"a\" : null} ,\"\\u00e9\"] ", "{}", "[]", "true", "\"\u{e9}\""] {
             assert!(whole(text), "{text}");
         }
     }
 
     #[test]
     fn refuses_what_the_grammar_refuses() {
-        for text in [
-            "",
-            "01",
-            "1.",
-            "-",
-            "[1,]",
-            "{\"a\"}",
-            "{\"a\":1,}",
-            "\"\\x\"",
-            "\"\n\"",
-            "tru",
-            "1 2",
-            "[\u{0}]",
-            "\"a",
-        ] {
+        for text in
+            ["", "01", "1.", "-", "[1,]", "{\"a\"}", "{\"a\":1,}", "\"\\x\"", "\"\n\"", "tru", "1 2", "[\u{0}]", "\"a"]
+        {
             assert!(!whole(text), "{text}");
         }
     }
@@ -328,10 +296,7 @@ mod tests {
 
     #[test]
     fn decodes_escapes_and_surrogates() {
-        assert_eq!(
-            decode(br#"a\n\u00e9\ud83d\ude00\ud83dx"#).as_ref(),
-            "a\n\u{e9}\u{1F600}\u{FFFD}x".as_bytes()
-        );
+        assert_eq!(decode(br#"a\n\u00e9\ud83d\ude00\ud83dx"#).as_ref(), "a\n\u{e9}\u{1F600}\u{FFFD}x".as_bytes());
     }
 
     #[test]

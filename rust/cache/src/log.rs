@@ -45,9 +45,7 @@ impl Kind {
     }
 
     fn of(code: u8) -> Option<Self> {
-        [Self::Row, Self::Mark, Self::Settle, Self::Clear]
-            .into_iter()
-            .find(|kind| kind.code() == code)
+        [Self::Row, Self::Mark, Self::Settle, Self::Clear].into_iter().find(|kind| kind.code() == code)
     }
 }
 
@@ -70,11 +68,7 @@ impl Frame<'_> {
         let over = |_| CacheError::Shape("a frame part over its limit");
         let mut out = Vec::with_capacity(self.bytes());
         out.extend_from_slice(&[self.kind.code(), 0]);
-        out.extend_from_slice(
-            &u16::try_from(self.namespace.len())
-                .map_err(over)?
-                .to_le_bytes(),
-        );
+        out.extend_from_slice(&u16::try_from(self.namespace.len()).map_err(over)?.to_le_bytes());
         out.extend_from_slice(&u16::try_from(self.key.len()).map_err(over)?.to_le_bytes());
         out.extend_from_slice(&[0, 0]);
         out.extend_from_slice(&u32::try_from(self.head.len()).map_err(over)?.to_le_bytes());
@@ -110,11 +104,7 @@ impl Header {
     /// Reads a header; `prefix` may be longer. None when it is none.
     pub fn read(prefix: &[u8]) -> Option<Self> {
         let word = |at: usize| Some(u32::from_le_bytes(prefix.get(at..at + 4)?.try_into().ok()?));
-        let half = |at: usize| {
-            Some(usize::from(u16::from_le_bytes(
-                prefix.get(at..at + 2)?.try_into().ok()?,
-            )))
-        };
+        let half = |at: usize| Some(usize::from(u16::from_le_bytes(prefix.get(at..at + 2)?.try_into().ok()?)));
         Some(Self {
             kind: Kind::of(*prefix.first()?)?,
             namespace_bytes: half(2)?,
@@ -150,9 +140,7 @@ impl Header {
     /// The header of `prefix`, which must hold all before the tail and have the checksum it was written with.
     pub fn verified(prefix: &[u8]) -> Result<Self, CacheError> {
         let header = Self::read(prefix).ok_or(CacheError::Corrupt)?;
-        let whole = prefix
-            .get(..header.prefix_bytes())
-            .ok_or(CacheError::Corrupt)?;
+        let whole = prefix.get(..header.prefix_bytes()).ok_or(CacheError::Corrupt)?;
         let mut check = crc32fast::Hasher::new();
         check.update(&whole[..CHECKED]);
         check.update(&whole[HEADER..]);
@@ -187,11 +175,7 @@ pub enum Read {
 impl Segment {
     fn create(directory: &Path, id: u32) -> io::Result<Self> {
         let path = directory.join(format!("{id:010}.{SUFFIX}"));
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         Ok(Self { id, file, path })
     }
 
@@ -218,21 +202,10 @@ impl Segment {
     /// Reads exactly `length` bytes if they are in the page cache.
     pub fn read_nowait(&self, offset: u64, length: usize) -> io::Result<Read> {
         let mut buffer: Vec<u8> = Vec::with_capacity(length);
-        let part = libc::iovec {
-            iov_base: buffer.as_mut_ptr().cast(),
-            iov_len: length,
-        };
+        let part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: length };
         let start = libc::off_t::try_from(offset).map_err(io::Error::other)?;
         // SAFETY: the one buffer has room for `length` bytes and outlives the call; the descriptor is open.
-        let count = unsafe {
-            libc::preadv2(
-                self.file.as_raw_fd(),
-                &raw const part,
-                1,
-                start,
-                libc::RWF_NOWAIT,
-            )
-        };
+        let count = unsafe { libc::preadv2(self.file.as_raw_fd(), &raw const part, 1, start, libc::RWF_NOWAIT) };
         let Ok(count) = usize::try_from(count) else {
             let error = io::Error::last_os_error();
             return match error.raw_os_error() {
@@ -275,10 +248,7 @@ impl Log {
         for entry in fs::read_dir(directory)? {
             let path = entry?.path();
             if path.extension().is_some_and(|suffix| suffix == SUFFIX) {
-                let id = path
-                    .file_stem()
-                    .and_then(|stem| stem.to_str())
-                    .and_then(|stem| stem.parse::<u32>().ok());
+                let id = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u32>().ok());
                 if let Some(id) = id {
                     found.push((id, path));
                 }
@@ -294,13 +264,7 @@ impl Log {
         }
         let next = segments.back().map_or(1, |segment| segment.id + 1);
         segments.push_back(Arc::new(Segment::create(directory, next)?));
-        Ok(Self {
-            directory: directory.to_owned(),
-            segments,
-            active_bytes: 0,
-            sealed_bytes,
-            segment_bytes_max,
-        })
+        Ok(Self { directory: directory.to_owned(), segments, active_bytes: 0, sealed_bytes, segment_bytes_max })
     }
 
     /// Removes every segment file of a directory.
@@ -328,10 +292,7 @@ impl Log {
     }
 
     pub fn segment(&self, id: u32) -> Option<Arc<Segment>> {
-        let index = self
-            .segments
-            .binary_search_by_key(&id, |segment| segment.id)
-            .ok()?;
+        let index = self.segments.binary_search_by_key(&id, |segment| segment.id).ok()?;
         Some(Arc::clone(&self.segments[index]))
     }
 
@@ -343,8 +304,7 @@ impl Log {
             self.rotate()?;
         }
         let active = Arc::clone(self.segments.back().ok_or(CacheError::Closed)?);
-        let offset = u32::try_from(self.active_bytes)
-            .map_err(|_| CacheError::Shape("a segment over 4 GiB"))?;
+        let offset = u32::try_from(self.active_bytes).map_err(|_| CacheError::Shape("a segment over 4 GiB"))?;
         if let Err(error) = active.file.write_all_at(&bytes, self.active_bytes) {
             // Half a frame may stand there; the next one goes where a replay will find it.
             self.active_bytes += length;
@@ -352,10 +312,7 @@ impl Log {
             return Err(error.into());
         }
         self.active_bytes += length;
-        Ok(Place {
-            segment: active.id,
-            offset,
-        })
+        Ok(Place { segment: active.id, offset })
     }
 
     fn rotate(&mut self) -> Result<(), CacheError> {
@@ -369,10 +326,7 @@ impl Log {
 
     /// Removes a sealed segment.
     pub fn remove(&mut self, id: u32) -> Result<(), CacheError> {
-        let Ok(index) = self
-            .segments
-            .binary_search_by_key(&id, |segment| segment.id)
-        else {
+        let Ok(index) = self.segments.binary_search_by_key(&id, |segment| segment.id) else {
             return Ok(());
         };
         if index + 1 == self.segments.len() {

@@ -54,9 +54,7 @@ impl IdType {
     }
 
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Uint, Self::String, Self::Uuid]
-            .into_iter()
-            .find(|kind| kind.name() == name)
+        [Self::Uint, Self::String, Self::Uuid].into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -91,20 +89,12 @@ impl Record {
             let name = json::decode(&bytes[key.clone()]);
             if name.as_ref() == b"id" {
                 id = Some(value);
-            } else if bytes[value.start] != b'n'
-                && (name.first() != Some(&b'$') || name.starts_with(EMBEDDED_PREFIX))
-            {
+            } else if bytes[value.start] != b'n' && (name.first() != Some(&b'$') || name.starts_with(EMBEDDED_PREFIX)) {
                 let hidden = bytes[value.start] == b'{'
                     || name.starts_with(EMBEDDED_PREFIX)
                     || name.starts_with(RESERVED_PREFIX)
-                    || vectors
-                        .iter()
-                        .any(|vector| vector.as_bytes() == name.as_ref());
-                entries.push((
-                    key,
-                    value,
-                    [if hidden { HIDDEN } else { PLAIN }, name_hash(&name)],
-                ));
+                    || vectors.iter().any(|vector| vector.as_bytes() == name.as_ref());
+                entries.push((key, value, [if hidden { HIDDEN } else { PLAIN }, name_hash(&name)]));
             }
             Ok(())
         })?;
@@ -115,11 +105,7 @@ impl Record {
         let mut plain = Vec::new();
         let mut tail = Vec::new();
         for (name, value, kind) in &entries {
-            let part = if kind[0] == PLAIN {
-                &mut plain
-            } else {
-                &mut tail
-            };
+            let part = if kind[0] == PLAIN { &mut plain } else { &mut tail };
             if !part.is_empty() {
                 part.push(b',');
             }
@@ -130,13 +116,11 @@ impl Record {
             part.extend_from_slice(&bytes[value.clone()]);
             directory.extend_from_slice(&small(start)?.to_le_bytes());
             directory.extend_from_slice(&small(part.len() - start)?.to_le_bytes());
-            let length = u16::try_from(name.len())
-                .map_err(|_| CacheError::Shape("an attribute name over 64 KiB"))?;
+            let length = u16::try_from(name.len()).map_err(|_| CacheError::Shape("an attribute name over 64 KiB"))?;
             directory.extend_from_slice(&length.to_le_bytes());
             directory.extend_from_slice(kind);
         }
-        let count = u16::try_from(entries.len())
-            .map_err(|_| CacheError::Shape("a row with over 65,535 attributes"))?;
+        let count = u16::try_from(entries.len()).map_err(|_| CacheError::Shape("a row with over 65,535 attributes"))?;
         let mut head = Vec::with_capacity(FIXED + directory.len() + id_text.len() + plain.len());
         head.extend_from_slice(&[VERSION, tag]);
         head.extend_from_slice(&count.to_le_bytes());
@@ -168,9 +152,7 @@ fn read_id(value: &[u8]) -> Result<(u8, Vec<u8>, Vec<u8>)> {
     let number: u64 = std::str::from_utf8(value)
         .ok()
         .and_then(|text| text.parse().ok())
-        .ok_or(CacheError::Shape(
-            "an id is neither an integer in 0..2^64 nor a string",
-        ))?;
+        .ok_or(CacheError::Shape("an id is neither an integer in 0..2^64 nor a string"))?;
     let mut key = vec![TAG_UINT];
     key.extend_from_slice(&number.to_be_bytes());
     Ok((TAG_UINT, key, format!("\"{number}\"").into_bytes()))
@@ -210,25 +192,17 @@ impl<'a> View<'a> {
             Projection::Named(names) => {
                 let hashes = || names.iter().map(|name| name_hash(name.as_bytes()));
                 self.tail.is_none()
-                    && self.members().any(|member| {
-                        member.hidden && hashes().any(|hash| hash == member.name_hash)
-                    })
+                    && self.members().any(|member| member.hidden && hashes().any(|hash| hash == member.name_hash))
             }
         }
     }
 
     fn key(&self, member: &Member) -> &'a [u8] {
-        self.part(member)
-            .get(1..1 + member.key_bytes)
-            .unwrap_or_default()
+        self.part(member).get(1..1 + member.key_bytes).unwrap_or_default()
     }
 
     fn part(&self, member: &Member) -> &'a [u8] {
-        let part = if member.hidden {
-            self.tail.unwrap_or_default()
-        } else {
-            self.plain
-        };
+        let part = if member.hidden { self.tail.unwrap_or_default() } else { self.plain };
         part.get(member.range.clone()).unwrap_or_default()
     }
 
@@ -306,10 +280,7 @@ mod tests {
 
     fn write(record: &Record, projection: &Projection, id_type: Option<IdType>) -> String {
         let mut out = Vec::new();
-        record
-            .view()
-            .expect("a record")
-            .write(projection, id_type, &mut out);
+        record.view().expect("a record").write(projection, id_type, &mut out);
         String::from_utf8(out).expect("UTF-8")
     }
 
@@ -321,30 +292,16 @@ mod tests {
         let record = read(ROW);
         assert_eq!(record.key, [1, 0, 0, 0, 0, 0, 0, 0, 7]);
         let text = write(&record, &Projection::Plain, Some(IdType::Uint));
-        assert_eq!(
-            text,
-            r#"{"id":"7","id_type":"uint","attributes":{"title":"caf\u00e9","ta\u0067s":["a"]}}"#
-        );
+        assert_eq!(text, r#"{"id":"7","id_type":"uint","attributes":{"title":"caf\u00e9","ta\u0067s":["a"]}}"#);
     }
 
     #[test]
     fn gives_what_is_named() {
         let record = read(ROW);
-        let named =
-            |names: &[&str]| Projection::Named(names.iter().map(ToString::to_string).collect());
-        let text = write(
-            &record,
-            &named(&["vector", "tags", "_hevlayer_upserted_at", "none", "other"]),
-            None,
-        );
-        assert_eq!(
-            text,
-            r#"{"id":"7","attributes":{"_hevlayer_upserted_at":12,"vector":[0.1, 2],"ta\u0067s":["a"]}}"#
-        );
-        assert_eq!(
-            write(&record, &named(&[]), None),
-            r#"{"id":"7","attributes":{}}"#
-        );
+        let named = |names: &[&str]| Projection::Named(names.iter().map(ToString::to_string).collect());
+        let text = write(&record, &named(&["vector", "tags", "_hevlayer_upserted_at", "none", "other"]), None);
+        assert_eq!(text, r#"{"id":"7","attributes":{"_hevlayer_upserted_at":12,"vector":[0.1, 2],"ta\u0067s":["a"]}}"#);
+        assert_eq!(write(&record, &named(&[]), None), r#"{"id":"7","attributes":{}}"#);
     }
 
     #[test]
@@ -362,24 +319,13 @@ mod tests {
 
     #[test]
     fn decodes_string_ids() {
-        assert_eq!(
-            read(r#"{"id":"a\u00e9\/b"}"#).key,
-            [b"\x02a".as_slice(), "\u{e9}/b".as_bytes()].concat()
-        );
+        assert_eq!(read(r#"{"id":"a\u00e9\/b"}"#).key, [b"\x02a".as_slice(), "\u{e9}/b".as_bytes()].concat());
     }
 
     #[test]
     fn refuses_rows_without_a_usable_id() {
-        for text in [
-            r#"{"x":1}"#,
-            r#"{"id":-1}"#,
-            r#"{"id":1.0}"#,
-            r#"{"id":null}"#,
-        ] {
-            assert!(
-                Record::read(&mut Cursor::new(text), text, &[]).is_err(),
-                "{text}"
-            );
+        for text in [r#"{"x":1}"#, r#"{"id":-1}"#, r#"{"id":1.0}"#, r#"{"id":null}"#] {
+            assert!(Record::read(&mut Cursor::new(text), text, &[]).is_err(), "{text}");
         }
     }
 

@@ -38,28 +38,16 @@ pub fn judge(directory: &Path, identity: &str) -> io::Result<(Trust, u64)> {
     let text = match fs::read_to_string(directory.join(STATE)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let used = fs::read_dir(directory)?.any(|entry| {
-                entry.is_ok_and(|entry| {
-                    entry
-                        .path()
-                        .extension()
-                        .is_some_and(|suffix| suffix == "seg")
-                })
-            });
+            let used = fs::read_dir(directory)?
+                .any(|entry| entry.is_ok_and(|entry| entry.path().extension().is_some_and(|suffix| suffix == "seg")));
             return Ok((if used { Trust::Lost } else { Trust::Fresh }, 0));
         }
         Err(error) => return Err(error),
     };
-    let quiet_until_ms = text
-        .lines()
-        .find_map(|line| line.strip_prefix(QUIET)?.parse().ok())
-        .unwrap_or(0);
+    let quiet_until_ms = text.lines().find_map(|line| line.strip_prefix(QUIET)?.parse().ok()).unwrap_or(0);
     let is = |condition: &str| text == state_text(identity, condition, quiet_until_ms);
     let trusted = is(CLOSED) || boot_id().is_some_and(|boot| is(&boot));
-    Ok((
-        if trusted { Trust::Whole } else { Trust::Lost },
-        quiet_until_ms,
-    ))
+    Ok((if trusted { Trust::Whole } else { Trust::Lost }, quiet_until_ms))
 }
 
 fn state_text(identity: &str, condition: &str, quiet_until_ms: u64) -> String {
@@ -67,9 +55,7 @@ fn state_text(identity: &str, condition: &str, quiet_until_ms: u64) -> String {
 }
 
 fn boot_id() -> Option<String> {
-    fs::read_to_string(BOOT_ID)
-        .ok()
-        .map(|text| format!("boot {}", text.trim()))
+    fs::read_to_string(BOOT_ID).ok().map(|text| format!("boot {}", text.trim()))
 }
 
 /// What to note of the log.
@@ -84,12 +70,7 @@ pub enum Condition {
 }
 
 /// Notes the log's condition durably.
-pub fn note(
-    directory: &Path,
-    identity: &str,
-    condition: Condition,
-    quiet_until_ms: u64,
-) -> io::Result<()> {
+pub fn note(directory: &Path, identity: &str, condition: Condition, quiet_until_ms: u64) -> io::Result<()> {
     let condition = match condition {
         Condition::Open => boot_id().unwrap_or_else(|| "open".to_owned()),
         Condition::Closed => CLOSED.to_owned(),
@@ -155,10 +136,7 @@ fn decode_settle(payload: &[u8]) -> Option<(u64, Outcome)> {
         2 => Outcome::Unknown,
         _ => return None,
     };
-    Some((
-        u64::from_le_bytes(payload.get(..8)?.try_into().ok()?),
-        outcome,
-    ))
+    Some((u64::from_le_bytes(payload.get(..8)?.try_into().ok()?), outcome))
 }
 
 /// Rebuilds the table from the log. A frame that cannot be read ends its segment.
@@ -168,16 +146,7 @@ pub fn replay(log: &Log, table: &mut Table) -> Result<(), CacheError> {
             let Ok(namespace) = std::str::from_utf8(header.namespace(prefix)) else {
                 return;
             };
-            apply(
-                table,
-                Place {
-                    segment: segment.id,
-                    offset,
-                },
-                header,
-                namespace,
-                prefix,
-            );
+            apply(table, Place { segment: segment.id, offset }, header, namespace, prefix);
         })?;
     }
     Ok(())
@@ -186,31 +155,17 @@ pub fn replay(log: &Log, table: &mut Table) -> Result<(), CacheError> {
 fn apply(table: &mut Table, place: Place, header: &Header, namespace: &str, prefix: &[u8]) {
     match header.kind {
         Kind::Row => {
-            let sizes = (
-                u32::try_from(header.prefix_bytes()),
-                u32::try_from(header.tail_bytes),
-            );
+            let sizes = (u32::try_from(header.prefix_bytes()), u32::try_from(header.tail_bytes));
             if let (Ok(prefix_bytes), Ok(tail_bytes)) = sizes {
-                let slot = Slot {
-                    place,
-                    prefix_bytes,
-                    tail_bytes,
-                    filled_ms: header.time_ms,
-                    referenced: false,
-                };
+                let slot = Slot { place, prefix_bytes, tail_bytes, filled_ms: header.time_ms, referenced: false };
                 table.put(namespace, header.key(prefix), slot);
             }
         }
         Kind::Mark => {
             if let Some((token, keys)) = decode_mark(header.head(prefix)) {
                 let deadline_ms = header.time_ms;
-                let write = Write {
-                    namespace: namespace.into(),
-                    keys,
-                    deadline_ms,
-                    unknown: false,
-                    segment: place.segment,
-                };
+                let write =
+                    Write { namespace: namespace.into(), keys, deadline_ms, unknown: false, segment: place.segment };
                 table.begin(token, write);
             }
         }
@@ -224,30 +179,23 @@ fn apply(table: &mut Table, place: Place, header: &Header, namespace: &str, pref
 }
 
 /// Calls `frame` with the offset, the header and all before the tail of each frame, in order.
-pub fn walk(
-    segment: &Segment,
-    mut frame: impl FnMut(u32, &Header, &[u8]),
-) -> Result<(), CacheError> {
+pub fn walk(segment: &Segment, mut frame: impl FnMut(u32, &Header, &[u8])) -> Result<(), CacheError> {
     let end = segment.bytes()?;
     let mut buffer: Vec<u8> = Vec::new();
     let mut start = 0_u64;
     let mut offset = 0_u64;
     // Makes bytes `offset..offset + length` lie in the buffer; false when the file is shorter.
-    let mut load =
-        |buffer: &mut Vec<u8>, offset: u64, length: usize| -> io::Result<Option<usize>> {
-            if offset + length as u64 > end {
-                return Ok(None);
-            }
-            if offset < start || offset + length as u64 > start + buffer.len() as u64 {
-                let wanted = (length.max(READ_BYTES) as u64).min(end - offset);
-                *buffer =
-                    segment.read(offset, usize::try_from(wanted).map_err(io::Error::other)?)?;
-                start = offset;
-            }
-            Ok(Some(
-                usize::try_from(offset - start).map_err(io::Error::other)?,
-            ))
-        };
+    let mut load = |buffer: &mut Vec<u8>, offset: u64, length: usize| -> io::Result<Option<usize>> {
+        if offset + length as u64 > end {
+            return Ok(None);
+        }
+        if offset < start || offset + length as u64 > start + buffer.len() as u64 {
+            let wanted = (length.max(READ_BYTES) as u64).min(end - offset);
+            *buffer = segment.read(offset, usize::try_from(wanted).map_err(io::Error::other)?)?;
+            start = offset;
+        }
+        Ok(Some(usize::try_from(offset - start).map_err(io::Error::other)?))
+    };
     while let Some(at) = load(&mut buffer, offset, HEADER)? {
         let Some(header) = Header::read(&buffer[at..]) else {
             break;

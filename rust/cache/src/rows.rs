@@ -16,10 +16,8 @@ pub struct Rows {
 impl Rows {
     /// Reads `{"rows":[{…}, …], …}`, UTF-8.
     pub fn read(answer: &[u8], vectors: &[String]) -> Result<Self, CacheError> {
-        let text = std::str::from_utf8(answer).map_err(|error| CacheError::Json {
-            expected: "UTF-8",
-            at: error.valid_up_to(),
-        })?;
+        let text = std::str::from_utf8(answer)
+            .map_err(|error| CacheError::Json { expected: "UTF-8", at: error.valid_up_to() })?;
         let mut rows = Self::default();
         let mut found = false;
         let mut cursor = Cursor::new(text);
@@ -48,12 +46,7 @@ impl Rows {
     }
 
     /// The document of `key` as JSON text; None when no row has that id.
-    pub fn document(
-        &self,
-        key: &[u8],
-        projection: &Projection,
-        id_type: Option<IdType>,
-    ) -> Option<Vec<u8>> {
+    pub fn document(&self, key: &[u8], projection: &Projection, id_type: Option<IdType>) -> Option<Vec<u8>> {
         let record = self.get(key)?;
         let mut out = Vec::with_capacity(record.head.len() + record.tail.len() + 64);
         record.view().ok()?.write(projection, id_type, &mut out);
@@ -67,35 +60,24 @@ mod tests {
 
     #[test]
     fn reads_every_row() {
-        let answer =
-            br#"{"billing":{"a":[1]},"rows":[{"id":1,"t":"x"},{"id":"b"}],"performance":{}}"#;
+        let answer = br#"{"billing":{"a":[1]},"rows":[{"id":1,"t":"x"},{"id":"b"}],"performance":{}}"#;
         let rows = Rows::read(answer, &[]).expect("rows");
         assert_eq!(rows.records.len(), 2);
-        let text = rows
-            .document(b"\x02b", &Projection::Plain, None)
-            .expect("a document");
+        let text = rows.document(b"\x02b", &Projection::Plain, None).expect("a document");
         assert_eq!(text, br#"{"id":"b","attributes":{}}"#);
         assert!(rows.document(b"\x02c", &Projection::Plain, None).is_none());
     }
 
     #[test]
     fn refuses_anything_else() {
-        for answer in [
-            &b"{}"[..],
-            b"[]",
-            b"{\"rows\":{}}",
-            b"{\"rows\":[{\"id\":1}]",
-            b"\xff",
-            b"{\"rows\":[]} x",
-        ] {
+        for answer in [&b"{}"[..], b"[]", b"{\"rows\":{}}", b"{\"rows\":[{\"id\":1}]", b"\xff", b"{\"rows\":[]} x"] {
             assert!(Rows::read(answer, &[]).is_err());
         }
     }
 
     #[test]
     fn never_reads_a_truncated_answer() {
-        let answer =
-            br#"{"rows":[{"id":1,"t":"x\u00e9","v":[1.5,{"a":null}]}],"performance":{"x":1.0}}"#;
+        let answer = br#"{"rows":[{"id":1,"t":"x\u00e9","v":[1.5,{"a":null}]}],"performance":{"x":1.0}}"#;
         for end in 0..answer.len() {
             assert!(Rows::read(&answer[..end], &[]).is_err(), "{end}");
         }

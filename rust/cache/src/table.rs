@@ -136,9 +136,7 @@ impl Table {
     /// The last moment at which something was done to `key`. Reads of one generation may share one answer.
     pub fn generation(&self, namespace: &str, key: &[u8]) -> u64 {
         let fence = self.namespaces.get(namespace).map_or(0, |held| held.fence);
-        fence
-            .max(self.floor)
-            .max(self.fences.touched(namespace, key))
+        fence.max(self.floor).max(self.fences.touched(namespace, key))
     }
 
     /// Whether a read that began with `ticket` may put `key` now.
@@ -146,9 +144,9 @@ impl Table {
         if ticket < self.generation(namespace, key) {
             return false;
         }
-        self.namespaces.get(namespace).is_none_or(|held| {
-            held.closed_by == 0 && !held.guards.contains_key(key) && !held.rows.contains_key(key)
-        })
+        self.namespaces
+            .get(namespace)
+            .is_none_or(|held| held.closed_by == 0 && !held.guards.contains_key(key) && !held.rows.contains_key(key))
     }
 
     /// Puts a row, unless its id is marked.
@@ -212,12 +210,7 @@ impl Table {
 
     /// Ends a write. False when the token is not open: its mark was lost or ran out. Rows that are dropped with a
     /// namespace are handed back, to be freed outside any lock.
-    pub fn settle(
-        &mut self,
-        token: u64,
-        outcome: Outcome,
-        unknown_until_ms: u64,
-    ) -> (bool, Option<Namespace>) {
+    pub fn settle(&mut self, token: u64, outcome: Outcome, unknown_until_ms: u64) -> (bool, Option<Namespace>) {
         if outcome == Outcome::Unknown {
             return self.hold(token, unknown_until_ms);
         }
@@ -240,10 +233,7 @@ impl Table {
                 if guard.writes > 0 {
                     continue;
                 }
-                let beneath = held
-                    .guards
-                    .remove(key)
-                    .and_then(|guard| guard.beneath.filter(|_| !guard.contended));
+                let beneath = held.guards.remove(key).and_then(|guard| guard.beneath.filter(|_| !guard.contended));
                 if let Some(slot) = beneath {
                     held.bytes += slot.bytes();
                     held.rows.insert(key.clone(), slot);
@@ -254,11 +244,7 @@ impl Table {
             return (true, None);
         }
         self.namespace(&write.namespace).closed_by -= 1;
-        let dropped = if restore {
-            None
-        } else {
-            Some(self.clear(&write.namespace))
-        };
+        let dropped = if restore { None } else { Some(self.clear(&write.namespace)) };
         (true, dropped)
     }
 
@@ -290,10 +276,7 @@ impl Table {
         let fence = self.fences.tick();
         let held = self.namespace(namespace);
         held.fence = fence;
-        let dropped = Namespace {
-            rows: std::mem::take(&mut held.rows),
-            ..Namespace::default()
-        };
+        let dropped = Namespace { rows: std::mem::take(&mut held.rows), ..Namespace::default() };
         held.bytes = 0;
         for guard in held.guards.values_mut() {
             guard.beneath = None;
@@ -310,11 +293,7 @@ impl Table {
                 break;
             }
             self.deadlines.pop();
-            if self
-                .writes
-                .get(&token)
-                .is_some_and(|write| write.deadline_ms == deadline_ms)
-            {
+            if self.writes.get(&token).is_some_and(|write| write.deadline_ms == deadline_ms) {
                 tokens.push(token);
             }
         }
@@ -323,9 +302,7 @@ impl Table {
 
     /// Whether any write's time may be over; cheap enough for each call.
     pub fn has_overdue(&self, now_ms: u64) -> bool {
-        self.deadlines
-            .peek()
-            .is_some_and(|Reverse((deadline_ms, _))| *deadline_ms <= now_ms)
+        self.deadlines.peek().is_some_and(|Reverse((deadline_ms, _))| *deadline_ms <= now_ms)
     }
 
     /// Gives every open write of an earlier process until `until_ms`; it may yet take effect.
@@ -344,11 +321,7 @@ impl Table {
 
     /// Open writes whose mark stands in `segment` or an older one.
     pub fn writes_up_to(&self, segment: u32) -> Vec<u64> {
-        self.writes
-            .iter()
-            .filter(|(_, write)| write.segment <= segment)
-            .map(|(token, _)| *token)
-            .collect()
+        self.writes.iter().filter(|(_, write)| write.segment <= segment).map(|(token, _)| *token).collect()
     }
 
     pub fn moved(&mut self, token: u64, segment: u32) {
@@ -385,14 +358,12 @@ impl Table {
     }
 
     pub fn state(&self, namespace: &str) -> NamespaceState {
-        self.namespaces
-            .get(namespace)
-            .map_or_else(NamespaceState::default, |held| NamespaceState {
-                rows: held.rows.len() as u64,
-                bytes: held.bytes,
-                marked: held.guards.len() as u64,
-                closed: held.closed_by > 0,
-            })
+        self.namespaces.get(namespace).map_or_else(NamespaceState::default, |held| NamespaceState {
+            rows: held.rows.len() as u64,
+            bytes: held.bytes,
+            marked: held.guards.len() as u64,
+            closed: held.closed_by > 0,
+        })
     }
 }
 
@@ -405,24 +376,12 @@ mod tests {
 
     fn slot(offset: u32) -> Slot {
         let place = Place { segment: 1, offset };
-        Slot {
-            place,
-            prefix_bytes: 10,
-            tail_bytes: 5,
-            filled_ms: 0,
-            referenced: false,
-        }
+        Slot { place, prefix_bytes: 10, tail_bytes: 5, filled_ms: 0, referenced: false }
     }
 
     fn write(keys: Option<&[&[u8]]>) -> Write {
         let keys = keys.map(|keys| keys.iter().map(|key| Key::from(*key)).collect());
-        Write {
-            namespace: "ns".into(),
-            keys,
-            deadline_ms: LATER_MS,
-            unknown: false,
-            segment: 1,
-        }
+        Write { namespace: "ns".into(), keys, deadline_ms: LATER_MS, unknown: false, segment: 1 }
     }
 
     fn ticket(table: &mut Table, key: &[u8]) -> u64 {
@@ -451,11 +410,7 @@ mod tests {
 
     #[test]
     fn a_refusal_brings_the_row_back_and_a_success_does_not() {
-        for (outcome, back) in [
-            (Outcome::Refused, true),
-            (Outcome::Applied, false),
-            (Outcome::Unknown, false),
-        ] {
+        for (outcome, back) in [(Outcome::Refused, true), (Outcome::Applied, false), (Outcome::Unknown, false)] {
             let mut table = Table::default();
             table.put("ns", b"a", slot(1));
             table.begin(1, write(Some(&[b"a"])));
@@ -490,11 +445,7 @@ mod tests {
 
     #[test]
     fn a_namespace_write_closes_the_namespace_and_clears_it() {
-        for (outcome, back) in [
-            (Outcome::Refused, true),
-            (Outcome::Applied, false),
-            (Outcome::Unknown, false),
-        ] {
+        for (outcome, back) in [(Outcome::Refused, true), (Outcome::Applied, false), (Outcome::Unknown, false)] {
             let mut table = Table::default();
             table.put("ns", b"a", slot(1));
             let early = ticket(&mut table, b"b");
@@ -523,14 +474,8 @@ mod tests {
     fn a_row_runs_out() {
         let mut table = Table::default();
         table.put("ns", b"a", slot(1));
-        assert!(matches!(
-            table.lookup("ns", b"a", TTL_MS - 1, TTL_MS),
-            Found::Row(_)
-        ));
-        assert!(matches!(
-            table.lookup("ns", b"a", TTL_MS, TTL_MS),
-            Found::Empty(_)
-        ));
+        assert!(matches!(table.lookup("ns", b"a", TTL_MS - 1, TTL_MS), Found::Row(_)));
+        assert!(matches!(table.lookup("ns", b"a", TTL_MS, TTL_MS), Found::Empty(_)));
         assert_eq!((table.rows(), table.state("ns").bytes), (0, 0));
     }
 

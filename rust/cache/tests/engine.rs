@@ -16,8 +16,7 @@ struct Home(PathBuf);
 impl Home {
     fn new() -> Self {
         let number = DIRECTORIES.fetch_add(1, Ordering::Relaxed);
-        let path =
-            std::env::temp_dir().join(format!("hevlayer-cache-{}-{number}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("hevlayer-cache-{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         Self(path)
     }
@@ -40,16 +39,8 @@ impl Home {
     fn reboot(&self) {
         let path = self.0.join("state");
         let text = fs::read_to_string(&path).expect("a state");
-        let lines: Vec<_> = text
-            .lines()
-            .map(|line| {
-                if line.starts_with("boot") {
-                    "boot earlier"
-                } else {
-                    line
-                }
-            })
-            .collect();
+        let lines: Vec<_> =
+            text.lines().map(|line| if line.starts_with("boot") { "boot earlier" } else { line }).collect();
         fs::write(path, lines.join("\n") + "\n").expect("a state");
     }
 }
@@ -69,9 +60,7 @@ fn rows(id: &str, body: &str) -> Rows {
 }
 
 fn look(engine: &Engine, key: &[u8], now_ms: u64) -> Lookup {
-    engine
-        .lookup("ns", key, &Projection::Plain, None, now_ms, true)
-        .expect("a lookup")
+    engine.lookup("ns", key, &Projection::Plain, None, now_ms, true).expect("a lookup")
 }
 
 fn ticket(engine: &Engine, key: &[u8], now_ms: u64) -> u64 {
@@ -84,10 +73,7 @@ fn ticket(engine: &Engine, key: &[u8], now_ms: u64) -> u64 {
 fn fill(engine: &Engine, id: &str, body: &str, now_ms: u64) -> usize {
     let key = [b"\x02", id.as_bytes()].concat();
     let ticket = ticket(engine, &key, now_ms);
-    engine
-        .fill("ns", &rows(id, body), ticket, now_ms, true)
-        .expect("a fill")
-        .map_or(0, |(put, _)| put)
+    engine.fill("ns", &rows(id, body), ticket, now_ms, true).expect("a fill").map_or(0, |(put, _)| put)
 }
 
 fn served(engine: &Engine, key: &[u8], now_ms: u64) -> Option<String> {
@@ -147,9 +133,7 @@ fn a_write_in_flight_at_a_crash_stays_marked_for_its_time() {
         let engine = home.open(0);
         fill(&engine, "a", "x", 0);
         fill(&engine, "b", "x", 0);
-        engine
-            .mark(7, "ns", Some(vec![KEY.into()]), 10, true)
-            .expect("a mark");
+        engine.mark(7, "ns", Some(vec![KEY.into()]), 10, true).expect("a mark");
     }
     let engine = home.open(1);
     assert!(matches!(look(&engine, KEY, 1), Lookup::Marked));
@@ -160,30 +144,17 @@ fn a_write_in_flight_at_a_crash_stays_marked_for_its_time() {
 
 #[test]
 fn settles_outlive_a_crash() {
-    for (outcome, back) in [
-        (Outcome::Applied, false),
-        (Outcome::Refused, true),
-        (Outcome::Unknown, false),
-    ] {
+    for (outcome, back) in [(Outcome::Applied, false), (Outcome::Refused, true), (Outcome::Unknown, false)] {
         let home = Home::new();
         {
             let engine = home.open(0);
             fill(&engine, "a", "x", 0);
-            engine
-                .mark(7, "ns", Some(vec![KEY.into()]), 10, true)
-                .expect("a mark");
-            assert_eq!(
-                engine.settle(7, outcome, 0, true).expect("a settle"),
-                Some(true)
-            );
+            engine.mark(7, "ns", Some(vec![KEY.into()]), 10, true).expect("a mark");
+            assert_eq!(engine.settle(7, outcome, 0, true).expect("a settle"), Some(true));
         }
         let engine = home.open(1);
         assert_eq!(served(&engine, KEY, 1).is_some(), back, "{outcome:?}");
-        assert_eq!(
-            matches!(look(&engine, KEY, 1), Lookup::Marked),
-            outcome == Outcome::Unknown,
-            "{outcome:?}"
-        );
+        assert_eq!(matches!(look(&engine, KEY, 1), Lookup::Marked), outcome == Outcome::Unknown, "{outcome:?}");
     }
 }
 
@@ -209,10 +180,7 @@ fn a_clear_and_a_namespace_write_outlive_a_crash() {
 fn rows_of_another_upstream_are_thrown_away() {
     let home = Home::new();
     fill(&home.open(0), "a", "x", 0);
-    let options = Options {
-        identity: "https://other".to_owned(),
-        ..home.options()
-    };
+    let options = Options { identity: "https://other".to_owned(), ..home.options() };
     let engine = Engine::open(options, 1).expect("an engine");
     assert!(served(&engine, KEY, 1).is_none());
 }
@@ -221,10 +189,7 @@ fn rows_of_another_upstream_are_thrown_away() {
 fn one_process_at_a_time() {
     let home = Home::new();
     let first = home.open(0);
-    assert!(matches!(
-        Engine::open(home.options(), 0),
-        Err(CacheError::Locked)
-    ));
+    assert!(matches!(Engine::open(home.options(), 0), Err(CacheError::Locked)));
     drop(first);
     home.open(0);
 }
@@ -255,16 +220,10 @@ fn a_damaged_row_is_an_error_once_and_then_missing() {
     fill(&engine, "a", "x", 0);
     let path = segments(&home.0).pop().expect("a segment");
     let mut bytes = fs::read(&path).expect("a segment");
-    let at = bytes
-        .windows(3)
-        .position(|window| window == b"\"x\"")
-        .expect("the row");
+    let at = bytes.windows(3).position(|window| window == b"\"x\"").expect("the row");
     bytes[at + 1] = b'y';
     fs::write(&path, bytes).expect("a segment");
-    assert!(matches!(
-        engine.lookup("ns", KEY, &Projection::Plain, None, 0, true),
-        Err(CacheError::Corrupt)
-    ));
+    assert!(matches!(engine.lookup("ns", KEY, &Projection::Plain, None, 0, true), Err(CacheError::Corrupt)));
     ticket(&engine, KEY, 0);
 }
 
@@ -307,10 +266,7 @@ fn any_damage_to_a_segment_serves_a_true_row_or_none() {
             assert_eq!(text, A.as_bytes(), "byte {at}");
             let named = Projection::Named(vec!["vector".to_owned()]);
             if let Ok(Lookup::Hit(text)) = engine.lookup("ns", KEY, &named, None, 1, true) {
-                assert_eq!(
-                    text, br#"{"id":"a","attributes":{"vector":[1.5]}}"#,
-                    "byte {at}"
-                );
+                assert_eq!(text, br#"{"id":"a","attributes":{"vector":[1.5]}}"#, "byte {at}");
             }
         }
     }
@@ -320,25 +276,10 @@ fn any_damage_to_a_segment_serves_a_true_row_or_none() {
 fn the_capacity_holds_and_rows_in_use_stay() {
     let home = Home::new();
     let capacity_bytes = 8 << 20;
-    let engine = Engine::open(
-        Options {
-            capacity_bytes,
-            ..home.options()
-        },
-        0,
-    )
-    .expect("an engine");
+    let engine = Engine::open(Options { capacity_bytes, ..home.options() }, 0).expect("an engine");
     let body = "x".repeat(10_000);
     fill(&engine, "kept", &body, 0);
-    engine
-        .mark(
-            7,
-            "ns",
-            Some(vec![b"\x02marked".as_slice().into()]),
-            u64::MAX,
-            true,
-        )
-        .expect("a mark");
+    engine.mark(7, "ns", Some(vec![b"\x02marked".as_slice().into()]), u64::MAX, true).expect("a mark");
     for number in 0..3000 {
         fill(&engine, &format!("row{number}"), &body, 0);
         assert!(served(&engine, b"\x02kept", 0).is_some(), "at row {number}");
@@ -349,25 +290,12 @@ fn the_capacity_holds_and_rows_in_use_stay() {
     }
     let stats = engine.stats().expect("stats");
     assert!(stats.evicted_rows > 1000 && stats.rows > 500, "{stats:?}");
-    let on_disk: u64 = segments(&home.0)
-        .iter()
-        .map(|path| fs::metadata(path).expect("a file").len())
-        .sum();
+    let on_disk: u64 = segments(&home.0).iter().map(|path| fs::metadata(path).expect("a file").len()).sum();
     assert!(on_disk <= capacity_bytes + (1 << 20), "{on_disk}");
     drop(engine);
-    let engine = Engine::open(
-        Options {
-            capacity_bytes,
-            ..home.options()
-        },
-        0,
-    )
-    .expect("an engine");
+    let engine = Engine::open(Options { capacity_bytes, ..home.options() }, 0).expect("an engine");
     assert!(served(&engine, b"\x02kept", 0).is_some());
-    assert!(
-        matches!(look(&engine, b"\x02marked", 0), Lookup::Marked),
-        "the mark was written again"
-    );
+    assert!(matches!(look(&engine, b"\x02marked", 0), Lookup::Marked), "the mark was written again");
     assert_eq!(engine.stats().expect("stats").rows, stats.rows);
 }
 
@@ -375,22 +303,10 @@ fn the_capacity_holds_and_rows_in_use_stay() {
 fn without_a_trim_fills_stop_at_the_bound() {
     let home = Home::new();
     let capacity_bytes = 1 << 20;
-    let engine = Engine::open(
-        Options {
-            capacity_bytes,
-            ..home.options()
-        },
-        0,
-    )
-    .expect("an engine");
+    let engine = Engine::open(Options { capacity_bytes, ..home.options() }, 0).expect("an engine");
     let body = "x".repeat(10_000);
-    let put: usize = (0..1000)
-        .map(|number| fill(&engine, &format!("row{number}"), &body, 0))
-        .sum();
-    assert!(
-        put < 200 && engine.stats().expect("stats").refused_fills > 0,
-        "{put}"
-    );
+    let put: usize = (0..1000).map(|number| fill(&engine, &format!("row{number}"), &body, 0)).sum();
+    assert!(put < 200 && engine.stats().expect("stats").refused_fills > 0, "{put}");
     assert_eq!(fill(&engine, "huge", &"x".repeat(300_000), 0), 0);
 }
 
@@ -400,15 +316,9 @@ fn only_the_asked_part_is_read_and_named_vectors_come() {
     let engine = home.open(0);
     fill(&engine, "a", "x", 0);
     let named = Projection::Named(vec!["vector".to_owned(), "t".to_owned()]);
-    let found = engine
-        .lookup("ns", KEY, &named, None, 0, true)
-        .expect("a lookup");
-    assert!(
-        matches!(found, Lookup::Hit(text) if text == br#"{"id":"a","attributes":{"t":"x","vector":[1.5]}}"#)
-    );
-    let found = engine
-        .lookup("ns", KEY, &Projection::Plain, None, 0, false)
-        .expect("a lookup");
+    let found = engine.lookup("ns", KEY, &named, None, 0, true).expect("a lookup");
+    assert!(matches!(found, Lookup::Hit(text) if text == br#"{"id":"a","attributes":{"t":"x","vector":[1.5]}}"#));
+    let found = engine.lookup("ns", KEY, &Projection::Plain, None, 0, false).expect("a lookup");
     assert!(matches!(found, Lookup::Hit(_) | Lookup::WouldWait));
 }
 
@@ -418,14 +328,8 @@ fn a_closed_engine_says_so() {
     let engine = home.open(0);
     engine.close().expect("a close");
     engine.close().expect("a second close");
-    assert!(matches!(
-        engine.lookup("ns", KEY, &Projection::Plain, None, 0, true),
-        Err(CacheError::Closed)
-    ));
-    assert!(matches!(
-        engine.mark(1, "ns", None, 0, true),
-        Err(CacheError::Closed)
-    ));
+    assert!(matches!(engine.lookup("ns", KEY, &Projection::Plain, None, 0, true), Err(CacheError::Closed)));
+    assert!(matches!(engine.mark(1, "ns", None, 0, true), Err(CacheError::Closed)));
     // The directory is free, although the closed engine is still there.
     home.open(1);
 }

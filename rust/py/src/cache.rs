@@ -35,9 +35,9 @@ fn raise(error: &CacheError) -> PyErr {
 fn id_type_named(name: Option<&str>) -> PyResult<Option<IdType>> {
     match name {
         None => Ok(None),
-        Some(name) => IdType::parse(name)
-            .map(Some)
-            .ok_or_else(|| PyValueError::new_err(format!("no id type {name:?}"))),
+        Some(name) => {
+            IdType::parse(name).map(Some).ok_or_else(|| PyValueError::new_err(format!("no id type {name:?}")))
+        }
     }
 }
 
@@ -75,11 +75,7 @@ impl PyRows {
 
     #[getter]
     fn record_bytes(&self) -> usize {
-        self.0
-            .records
-            .iter()
-            .map(|record| record.head.len() + record.tail.len())
-            .sum()
+        self.0.records.iter().map(|record| record.head.len() + record.tail.len()).sum()
     }
 
     #[pyo3(signature = (key, projection, id_type=None))]
@@ -91,10 +87,7 @@ impl PyRows {
         id_type: Option<&str>,
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let id_type = id_type_named(id_type)?;
-        Ok(self
-            .0
-            .document(key, &projection.0, id_type)
-            .map(|text| PyBytes::new(py, &text)))
+        Ok(self.0.document(key, &projection.0, id_type).map(|text| PyBytes::new(py, &text)))
     }
 }
 
@@ -114,16 +107,8 @@ impl PyEngine {
         unknown_write_ms: u64,
         now_ms: u64,
     ) -> PyResult<Self> {
-        let options = Options {
-            directory,
-            identity,
-            capacity_bytes,
-            ttl_ms,
-            unknown_write_ms,
-        };
-        py.detach(|| Engine::open(options, now_ms))
-            .map(Self)
-            .map_err(|error| raise(&error))
+        let options = Options { directory, identity, capacity_bytes, ttl_ms, unknown_write_ms };
+        py.detach(|| Engine::open(options, now_ms)).map(Self).map_err(|error| raise(&error))
     }
 
     #[pyo3(signature = (namespace, key, projection, id_type, now_ms, *, wait))]
@@ -139,10 +124,7 @@ impl PyEngine {
         wait: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let id_type = id_type_named(id_type)?;
-        let find = || {
-            self.0
-                .lookup(namespace, key, &projection.0, id_type, now_ms, wait)
-        };
+        let find = || self.0.lookup(namespace, key, &projection.0, id_type, now_ms, wait);
         let found = if wait { py.detach(find) } else { find() };
         found_object(py, found)
     }
@@ -159,23 +141,14 @@ impl PyEngine {
         wait: bool,
     ) -> PyResult<Vec<Bound<'py, PyAny>>> {
         let find = || -> Vec<_> {
-            keys.iter()
-                .map(|key| {
-                    self.0
-                        .lookup(namespace, key, &projection.0, None, now_ms, wait)
-                })
-                .collect()
+            keys.iter().map(|key| self.0.lookup(namespace, key, &projection.0, None, now_ms, wait)).collect()
         };
         let found: Vec<_> = if wait { py.detach(find) } else { find() };
-        found
-            .into_iter()
-            .map(|found| found_object(py, found))
-            .collect()
+        found.into_iter().map(|found| found_object(py, found)).collect()
     }
 
     fn owe(&self, py: Python<'_>, owing: bool) -> PyResult<()> {
-        py.detach(|| self.0.owe(owing))
-            .map_err(|error| raise(&error))
+        py.detach(|| self.0.owe(owing)).map_err(|error| raise(&error))
     }
 
     #[pyo3(signature = (namespace, rows, ticket, now_ms, *, wait))]
@@ -210,14 +183,7 @@ impl PyEngine {
     }
 
     #[pyo3(signature = (token, outcome, now_ms, *, wait))]
-    fn settle(
-        &self,
-        py: Python<'_>,
-        token: u64,
-        outcome: &str,
-        now_ms: u64,
-        wait: bool,
-    ) -> PyResult<Option<bool>> {
+    fn settle(&self, py: Python<'_>, token: u64, outcome: &str, now_ms: u64, wait: bool) -> PyResult<Option<bool>> {
         let outcome = match outcome {
             "applied" => Outcome::Applied,
             "refused" => Outcome::Refused,
@@ -230,8 +196,7 @@ impl PyEngine {
     }
 
     fn clear(&self, py: Python<'_>, namespace: &str, now_ms: u64) -> PyResult<()> {
-        py.detach(|| self.0.clear(namespace, now_ms))
-            .map_err(|error| raise(&error))
+        py.detach(|| self.0.clear(namespace, now_ms)).map_err(|error| raise(&error))
     }
 
     fn trim(&self, py: Python<'_>) -> PyResult<()> {
@@ -239,9 +204,7 @@ impl PyEngine {
     }
 
     fn state<'py>(&self, py: Python<'py>, namespace: &str) -> PyResult<Bound<'py, PyDict>> {
-        let state = py
-            .detach(|| self.0.state(namespace))
-            .map_err(|error| raise(&error))?;
+        let state = py.detach(|| self.0.state(namespace)).map_err(|error| raise(&error))?;
         let fields = PyDict::new(py);
         fields.set_item("rows", state.rows)?;
         fields.set_item("bytes", state.bytes)?;
@@ -251,9 +214,7 @@ impl PyEngine {
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = py
-            .detach(|| self.0.stats())
-            .map_err(|error| raise(&error))?;
+        let stats = py.detach(|| self.0.stats()).map_err(|error| raise(&error))?;
         let fields = PyDict::new(py);
         fields.set_item("rows", stats.rows)?;
         fields.set_item("bytes", stats.bytes)?;
@@ -292,9 +253,7 @@ impl PyWriteClock {
 
     fn generation(&self, namespace: &str, key: &[u8]) -> u64 {
         let fences = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        fences
-            .touched(namespace, key)
-            .max(fences.touched(namespace, WHOLE))
+        fences.touched(namespace, key).max(fences.touched(namespace, WHOLE))
     }
 }
 

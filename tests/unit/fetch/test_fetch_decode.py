@@ -174,6 +174,7 @@ def test_the_upstream_query() -> None:
     one, two = read_id("5", "uint"), read_id('a"', "string")
     assert one is not None
     assert two is not None
-    assert query_body([one, two], b"{}") == (
-        b'{"rank_by":["id","asc"],"limit":2,"filters":["id","In",[5,"a\\""]],"include_attributes":true,"consistency":{}}'
+    assert query_body([one, two]) == (
+        b'{"rank_by":["id","asc"],"limit":2,"filters":["id","In",[5,"a\\""]],"include_attributes":true,'
+        b'"consistency":{"level":"strong"}}'
     )

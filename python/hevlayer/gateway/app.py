@@ -29,6 +29,7 @@ from hevlayer.gateway.observe import (
     observe_handlers,
     scheduled_work_note,
 )
+from hevlayer.gateway.openapi import OpenApiRoutes
 from hevlayer.gateway.query.execute import QueryRoutes
 from hevlayer.gateway.query.nearest import StoredVectors
 from hevlayer.gateway.query.plan import Mode
@@ -172,6 +173,7 @@ class Gateway:
             "fetch_document": fetches.fetch_document,
             "fetch_documents": fetches.fetch_documents,
             **self.namespaces.handlers,
+            "openapi": OpenApiRoutes().openapi,
             **observe_handlers(
                 __version__,
                 self.metrics,

@@ -53,4 +53,5 @@ ROUTES: tuple[RouteSpec, ...] = (
     RouteSpec("POST", "/v2/metrics/api/v1/query_range", "promql_range", "promql_range", _K),
     RouteSpec("GET", "/v2/metrics/query_range", "promql_range", "promql_range", _K),
     RouteSpec("POST", "/v2/metrics/query_range", "promql_range", "promql_range", _K),
+    RouteSpec("GET", "/openapi.json", "openapi", "openapi", Access.OPEN),
 )

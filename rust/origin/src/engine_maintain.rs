@@ -2,6 +2,7 @@
 
 use crate::engine::{Inner, Namespace};
 use crate::store::{write_snapshot, Manifest};
+use crate::wal::sync_dir;
 use parking_lot::{Condvar, Mutex};
 use std::io;
 use std::sync::atomic::Ordering;
@@ -131,6 +132,8 @@ impl Inner {
             snapshots,
             ..Manifest::default()
         };
+        // The manifest may only name files whose names are durable.
+        sync_dir(&self.dir)?;
         next.store(&self.dir)?;
         *manifest = next;
         // From here on the old files are waste; if removing them fails, the next start removes them.

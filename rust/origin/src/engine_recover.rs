@@ -19,7 +19,12 @@ const LOCK_FILE: &str = "lock";
 /// # Errors
 /// As [`crate::engine::Engine::open`].
 pub(crate) fn recover(dir: &Path, options: Options) -> io::Result<(Inner, Recovery)> {
-    std::fs::create_dir_all(dir)?;
+    if !dir.is_dir() {
+        std::fs::create_dir_all(dir)?;
+        if let Some(parent) = dir.canonicalize()?.parent() {
+            sync_dir(parent)?;
+        }
+    }
     let lock_file = lock(dir)?;
     let manifest = Manifest::load(dir)?;
     manifest.sweep(dir)?;

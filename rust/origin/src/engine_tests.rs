@@ -1,5 +1,9 @@
+// Bodies read best where they are used.
+#![allow(clippy::needless_pass_by_value)]
+
 use crate::engine::{Engine, Options, Recovery};
 use crate::reply::Reply;
+use crate::store::Manifest;
 use crate::testing::TempDir;
 use crate::view::QueryOptions;
 use crate::wal::{list_segments, segment_path};
@@ -469,4 +473,36 @@ fn what_is_not_on_disk_is_not_shown() {
     assert_eq!(fixture.rows("a"), json!([{"id": 1, "n": 1}]));
     let fixture = fixture.reopened();
     assert_eq!(fixture.rows("a"), json!([{"id": 1, "n": 1}]));
+}
+
+/// A checkpoint that finds a namespace deleted writes no snapshot of it, while the log after the checkpoint still has
+/// its last writes.
+#[test]
+fn writes_whose_beginning_is_gone_need_their_deletion() {
+    for is_deleted in [true, false] {
+        let fixture = fixture();
+        fixture.write("a", json!({"upsert_rows": [{"id": 1, "vector": [1]}], "distance_metric": "cosine_distance"}));
+        fixture.engine.inner.log.rotate().expect("rotates");
+        fixture.write("a", json!({"patch_rows": [{"id": 1, "n": 2}]}));
+        fixture.write("a", json!({"upsert_rows": [{"id": 2, "vector": [1]}]}));
+        if is_deleted {
+            fixture.call("DELETE", "/v2/namespaces/a", &json!({}));
+            fixture.write("a", json!({"upsert_rows": [{"id": "anew"}]}));
+        }
+        let Fixture { engine, dir, clock, .. } = fixture;
+        drop(engine);
+        Manifest { first_segment: 2, ..Manifest::default() }.store(dir.path()).expect("stored");
+        match Engine::open(dir.path(), options(&clock)) {
+            Ok((engine, recovery)) => {
+                assert!(is_deleted);
+                assert_eq!((recovery.namespaces, recovery.rows), (1, 1));
+                let fixture = Fixture { engine, recovery, dir, clock };
+                assert_eq!(fixture.rows("a"), json!([{"id": "anew"}]));
+            }
+            Err(error) => {
+                assert!(!is_deleted);
+                assert!(error.to_string().contains("the log lacks the first writes to 'a'"), "{error}");
+            }
+        }
+    }
 }

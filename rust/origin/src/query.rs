@@ -236,3 +236,7 @@ pub fn write_footer(
 #[cfg(test)]
 #[path = "query_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "query_fuzz_tests.rs"]
+mod fuzz_tests;

@@ -1,5 +1,8 @@
 //! What writes mean, rule by rule, through the routes.
 
+// Bodies read best where they are used.
+#![allow(clippy::needless_pass_by_value)]
+
 use crate::engine::{Engine, Options};
 use crate::testing::TempDir;
 use crate::write::WriteLimits;

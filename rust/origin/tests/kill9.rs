@@ -12,13 +12,15 @@ const DIR_VARIABLE: &str = "HEVLAYER_KILL9_DIR";
 const START_VARIABLE: &str = "HEVLAYER_KILL9_START";
 const WRITERS: u64 = 3;
 const ROUNDS: u64 = 6;
-const ACKS_PER_ROUND: usize = 150;
+const ACKS_PER_ROUND: usize = 300;
+/// Writes of the first writer between two checkpoints; a kill may hit any step of one.
+const CHECKPOINT_EVERY: u64 = 10;
 /// Ids that one writer uses.
 const IDS: u64 = 40;
 
 fn options() -> Options {
-    // Small enough that checkpoints and reclaims happen all the time.
-    Options { checkpoint_bytes_min: 8 << 10, compact_slots_min: 16, ..Options::default() }
+    // Small enough that slots are reclaimed all the time.
+    Options { compact_slots_min: 16, ..Options::default() }
 }
 
 /// Rows of a namespace by id: what `n` was written last.
@@ -74,6 +76,9 @@ fn child() {
             scope.spawn(move || {
                 let path = format!("/v2/namespaces/{}", namespace(writer));
                 for n in start.. {
+                    if writer == 0 && n % CHECKPOINT_EVERY == 0 {
+                        engine.checkpoint().expect("checkpoints");
+                    }
                     let reply = engine.handle("POST", &path, "", body(n).to_string().as_bytes());
                     assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
                     let mut out = std::io::stdout().lock();

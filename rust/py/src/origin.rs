@@ -28,7 +28,7 @@ impl OriginEngine {
     #[allow(clippy::too_many_arguments)] // They are Python's keyword arguments.
     fn new(
         py: Python<'_>,
-        data_dir: String,
+        data_dir: &str,
         query_billing_floor_bytes: Option<u64>,
         index_lag_ms: u64,
         index_rows_min: Option<usize>,

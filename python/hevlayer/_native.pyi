@@ -181,11 +181,13 @@ def uuid_key(text: str) -> bytes | None:
 class DocCacheError(Exception):
     """`args` are (code, message); the code is one of `locked`, `closed`, `json`, `shape`, `corrupt`, `io`."""
 
+@final
 class DocProjection:
     """The attributes a reader asked for: all but vectors and reserved ones, or exactly the named ones."""
 
     def __new__(cls, names: list[str] | None = None) -> DocProjection: ...
 
+@final
 class DocRows:
     """The rows of a query answer, each as a cache record. The GIL is released for large answers."""
 
@@ -197,12 +199,13 @@ class DocRows:
 
     def __len__(self) -> int: ...
     @property
-    def bytes(self) -> int:
+    def record_bytes(self) -> int:
         """Bytes of all records."""
 
     def document(self, key: bytes, projection: DocProjection, id_type: str | None = None) -> bytes | None:
         """`{"id":…,"attributes":{…}}`, with `id_type` when given; None when no row has that key."""
 
+@final
 class DocCacheEngine:
     """The embedded engine on a local directory. Every method may raise DocCacheError.
 
@@ -261,6 +264,7 @@ class DocCacheEngine:
 
     def close(self) -> None: ...
 
+@final
 class WriteClock:
     """When this process last wrote an id; memory only, never fails. Other ids may share an id's time."""
 

@@ -34,6 +34,8 @@ log = logging.getLogger("hevlayer.doccache")
 MAINTAIN_SECONDS = 1.0
 # A write of more ids than this marks its whole namespace.
 MARKED_IDS_MAX = 100_000
+# Settles that failed and are tried again; beyond them a mark runs out by itself.
+UNSETTLED_MAX = 10_000
 
 
 class CacheObserver(Protocol):
@@ -114,6 +116,7 @@ class DocumentCache:
         # Tokens outlive the process in the engine's log, so they must differ from those of any earlier one.
         self._tokens = itertools.count(secrets.randbits(62))
         self._orphans: deque[WriteToken] = deque()
+        self._unsettled: dict[int, WriteOutcome] = {}
         self._errors: dict[str, int] = {}
 
     @property
@@ -236,6 +239,8 @@ class DocumentCache:
         ended = await self._try("settle", lambda: engine.settle(token.token, outcome))
         if token.marked and not ended:
             self._debts.owe(namespace, keys, due)
+            if len(self._unsettled) < UNSETTLED_MAX:
+                self._unsettled[token.token] = outcome
             await self._note_owing()
 
     async def new_epoch(self, namespace: str) -> None:
@@ -262,6 +267,11 @@ class DocumentCache:
         engine = self._engine
         if engine is None:
             return
+        for number, outcome in list(self._unsettled.items()):
+            # Not for safety, which the debt takes care of: the mark would keep its ids out until its own deadline.
+            if not await self._try("settle", lambda: _done(engine.settle(number, outcome))):  # noqa: B023
+                break
+            del self._unsettled[number]
         for repayment in self._debts.due(self._clock.monotonic()):
             await self._repay(engine, repayment)
         if self._owing and not self._debts and await self._try("owe", lambda: _done(engine.owe(False))):
@@ -371,6 +381,6 @@ class DocumentCache:
             log.warning("document cache did not close cleanly", extra={"cause": error.message})
 
 
-async def _done(call: Awaitable[None]) -> bool:
+async def _done(call: Awaitable[object]) -> bool:
     await call
     return True

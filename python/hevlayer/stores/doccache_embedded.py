@@ -49,6 +49,7 @@ class EmbeddedEngine:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="doccache")
         self._waiting = 0
         self._trim_due = False
+        self._closed = False
 
     @classmethod
     def open(
@@ -110,7 +111,7 @@ class EmbeddedEngine:
     async def fill(self, namespace: str, rows: DocRows, ticket: int) -> int:
         now_ms = self._now_ms()
         put = None
-        if rows.bytes <= IN_PLACE_FILL_BYTES_MAX:
+        if rows.record_bytes <= IN_PLACE_FILL_BYTES_MAX:
             try:
                 put = self._native.fill(namespace, rows, ticket, now_ms, wait=False)
             except DocCacheError as error:
@@ -174,6 +175,9 @@ class EmbeddedEngine:
         return EngineStats(**await self._in_thread(self._native.stats))
 
     async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         try:
             await self._in_thread(self._native.close, seconds=CLOSE_SECONDS)
         finally:

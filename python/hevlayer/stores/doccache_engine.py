@@ -88,4 +88,5 @@ class Engine(Protocol):
 
     async def stats(self) -> EngineStats: ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Lets go of what it holds; a second close does nothing."""

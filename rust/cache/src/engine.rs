@@ -188,7 +188,9 @@ impl Engine {
             return Ok(Lookup::Marked);
         }
         let (slot, segment) = {
-            let Some(mut inner) = self.enter(wait)? else { return Ok(Lookup::WouldWait) };
+            let Some(mut inner) = self.enter(wait)? else {
+                return Ok(Lookup::WouldWait);
+            };
             self.expire(&mut inner, now_ms);
             let slot = match inner.table.lookup(namespace, key, now_ms, self.options.ttl_ms) {
                 Found::Marked => return Ok(Lookup::Marked),
@@ -212,7 +214,14 @@ impl Engine {
 
     /// Puts the rows of an answer to a read that began with `ticket`; a row whose id was touched since is left out.
     /// Gives how many were put, and whether the log is over its capacity; None: would have waited.
-    pub fn fill(&self, namespace: &str, rows: &Rows, ticket: u64, now_ms: u64, wait: bool) -> Result<Option<(usize, bool)>> {
+    pub fn fill(
+        &self,
+        namespace: &str,
+        rows: &Rows,
+        ticket: u64,
+        now_ms: u64,
+        wait: bool,
+    ) -> Result<Option<(usize, bool)>> {
         let mut put = 0;
         if self.enter(wait)?.is_none() {
             return Ok(None);
@@ -257,10 +266,19 @@ impl Engine {
     }
 
     /// Marks the ids of a write before it goes upstream; without `keys` the whole namespace. False: would have waited.
-    pub fn mark(&self, token: u64, namespace: &str, keys: Option<Vec<Key>>, deadline_ms: u64, wait: bool) -> Result<bool> {
+    pub fn mark(
+        &self,
+        token: u64,
+        namespace: &str,
+        keys: Option<Vec<Key>>,
+        deadline_ms: u64,
+        wait: bool,
+    ) -> Result<bool> {
         let keys = keys.map(|keys| keys.into_iter().filter(|key| key.len() <= KEY_BYTES_MAX).collect::<Vec<_>>());
         let payload = replay::encode_mark(token, keys.as_deref());
-        let Some(mut inner) = self.enter(wait)? else { return Ok(false) };
+        let Some(mut inner) = self.enter(wait)? else {
+            return Ok(false);
+        };
         let place = self.note(&mut inner, Kind::Mark, namespace, &payload, deadline_ms);
         let segment = place.map_or(u32::MAX, |place| place.segment);
         inner.table.begin(token, Write { namespace: namespace.into(), keys, deadline_ms, unknown: false, segment });
@@ -269,7 +287,9 @@ impl Engine {
 
     /// Ends a write. `Ok(None)`: would have waited. `Ok(Some(false))`: its mark is not there any more.
     pub fn settle(&self, token: u64, outcome: Outcome, now_ms: u64, wait: bool) -> Result<Option<bool>> {
-        let Some(mut inner) = self.enter(wait)? else { return Ok(None) };
+        let Some(mut inner) = self.enter(wait)? else {
+            return Ok(None);
+        };
         let is_large = |write: &Write| write.keys.as_ref().is_none_or(|keys| keys.len() > IN_PLACE_KEYS_MAX);
         if !wait && inner.table.write(token).is_some_and(is_large) {
             return Ok(None);
@@ -281,8 +301,16 @@ impl Engine {
         Ok(Some(found))
     }
 
-    fn end(&self, inner: &mut Inner, token: u64, outcome: Outcome, until_ms: u64) -> (bool, Option<crate::table::Namespace>) {
-        let Some(write) = inner.table.write(token) else { return (false, None) };
+    fn end(
+        &self,
+        inner: &mut Inner,
+        token: u64,
+        outcome: Outcome,
+        until_ms: u64,
+    ) -> (bool, Option<crate::table::Namespace>) {
+        let Some(write) = inner.table.write(token) else {
+            return (false, None);
+        };
         let namespace = write.namespace.clone();
         self.note(inner, Kind::Settle, &namespace, &replay::encode_settle(token, outcome), until_ms);
         inner.table.settle(token, outcome, until_ms)
@@ -345,7 +373,9 @@ impl Engine {
                 }
                 inner.log.oldest_sealed()
             };
-            let Some(segment) = segment else { return Ok(()) };
+            let Some(segment) = segment else {
+                return Ok(());
+            };
             self.evict(&segment)?;
         }
     }
@@ -371,8 +401,17 @@ impl Engine {
         Ok(())
     }
 
-    fn evict_row(&self, segment: &Segment, place: Place, header: &Header, prefix: &[u8], spare: &mut u64) -> Result<()> {
-        let Ok(namespace) = std::str::from_utf8(header.namespace(prefix)) else { return Ok(()) };
+    fn evict_row(
+        &self,
+        segment: &Segment,
+        place: Place,
+        header: &Header,
+        prefix: &[u8],
+        spare: &mut u64,
+    ) -> Result<()> {
+        let Ok(namespace) = std::str::from_utf8(header.namespace(prefix)) else {
+            return Ok(());
+        };
         let key = header.key(prefix);
         let bytes = header.frame_bytes() as u64;
         let worth_keeping = |slot: &Slot| slot.place == place && slot.referenced;
@@ -409,7 +448,9 @@ impl Engine {
 
     /// Writes an open write's mark again, because the segment that holds it goes.
     fn renote(&self, inner: &mut Inner, token: u64) {
-        let Some(write) = inner.table.write(token) else { return };
+        let Some(write) = inner.table.write(token) else {
+            return;
+        };
         let (namespace, deadline_ms, unknown) = (write.namespace.clone(), write.deadline_ms, write.unknown);
         let payload = replay::encode_mark(token, write.keys.as_deref());
         let place = self.note(inner, Kind::Mark, &namespace, &payload, deadline_ms);
@@ -462,7 +503,9 @@ fn read_document(
             Read::WouldWait => Ok(None),
         }
     };
-    let Some(prefix) = read(offset, slot.prefix_bytes)? else { return Ok(None) };
+    let Some(prefix) = read(offset, slot.prefix_bytes)? else {
+        return Ok(None);
+    };
     let header = Header::verified(&prefix)?;
     if header.kind != Kind::Row || header.namespace(&prefix) != namespace.as_bytes() || header.key(&prefix) != key {
         return Err(CacheError::Corrupt);
@@ -470,7 +513,9 @@ fn read_document(
     let head = header.head(&prefix);
     let mut tail = None;
     if View::new(head, None)?.needs_tail(projection) {
-        let Some(bytes) = read(offset + u64::from(slot.prefix_bytes), slot.tail_bytes)? else { return Ok(None) };
+        let Some(bytes) = read(offset + u64::from(slot.prefix_bytes), slot.tail_bytes)? else {
+            return Ok(None);
+        };
         header.verify_tail(&bytes)?;
         tail = Some(bytes);
     }

@@ -11,7 +11,10 @@ pub enum CacheError {
     /// The engine was closed, or stopped serving after its log could not be written.
     Closed,
     /// The text is not the upstream's JSON: what was expected, and at which byte.
-    Json { expected: &'static str, at: usize },
+    Json {
+        expected: &'static str,
+        at: usize,
+    },
     /// A row or an answer breaks a rule of the layout.
     Shape(&'static str),
     /// A stored record does not have the checksum it was written with.

@@ -280,7 +280,9 @@ mod tests {
 
     #[test]
     fn refuses_what_the_grammar_refuses() {
-        for text in ["", "01", "1.", "-", "[1,]", "{\"a\"}", "{\"a\":1,}", "\"\\x\"", "\"\n\"", "tru", "1 2", "[\u{0}]", "\"a"] {
+        for text in
+            ["", "01", "1.", "-", "[1,]", "{\"a\"}", "{\"a\":1,}", "\"\\x\"", "\"\n\"", "tru", "1 2", "[\u{0}]", "\"a"]
+        {
             assert!(!whole(text), "{text}");
         }
     }

@@ -326,7 +326,9 @@ impl Log {
 
     /// Removes a sealed segment.
     pub fn remove(&mut self, id: u32) -> Result<(), CacheError> {
-        let Ok(index) = self.segments.binary_search_by_key(&id, |segment| segment.id) else { return Ok(()) };
+        let Ok(index) = self.segments.binary_search_by_key(&id, |segment| segment.id) else {
+            return Ok(());
+        };
         if index + 1 == self.segments.len() {
             return Ok(());
         }

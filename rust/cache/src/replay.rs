@@ -38,9 +38,8 @@ pub fn judge(directory: &Path, identity: &str) -> io::Result<(Trust, u64)> {
     let text = match fs::read_to_string(directory.join(STATE)) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let used = fs::read_dir(directory)?.any(|entry| {
-                entry.is_ok_and(|entry| entry.path().extension().is_some_and(|suffix| suffix == "seg"))
-            });
+            let used = fs::read_dir(directory)?
+                .any(|entry| entry.is_ok_and(|entry| entry.path().extension().is_some_and(|suffix| suffix == "seg")));
             return Ok((if used { Trust::Lost } else { Trust::Fresh }, 0));
         }
         Err(error) => return Err(error),
@@ -144,7 +143,9 @@ fn decode_settle(payload: &[u8]) -> Option<(u64, Outcome)> {
 pub fn replay(log: &Log, table: &mut Table) -> Result<(), CacheError> {
     for segment in log.segments() {
         walk(segment, |offset, header, prefix| {
-            let Ok(namespace) = std::str::from_utf8(header.namespace(prefix)) else { return };
+            let Ok(namespace) = std::str::from_utf8(header.namespace(prefix)) else {
+                return;
+            };
             apply(table, Place { segment: segment.id, offset }, header, namespace, prefix);
         })?;
     }
@@ -163,7 +164,8 @@ fn apply(table: &mut Table, place: Place, header: &Header, namespace: &str, pref
         Kind::Mark => {
             if let Some((token, keys)) = decode_mark(header.head(prefix)) {
                 let deadline_ms = header.time_ms;
-                let write = Write { namespace: namespace.into(), keys, deadline_ms, unknown: false, segment: place.segment };
+                let write =
+                    Write { namespace: namespace.into(), keys, deadline_ms, unknown: false, segment: place.segment };
                 table.begin(token, write);
             }
         }
@@ -195,12 +197,18 @@ pub fn walk(segment: &Segment, mut frame: impl FnMut(u32, &Header, &[u8])) -> Re
         Ok(Some(usize::try_from(offset - start).map_err(io::Error::other)?))
     };
     while let Some(at) = load(&mut buffer, offset, HEADER)? {
-        let Some(header) = Header::read(&buffer[at..]) else { break };
-        let Some(at) = load(&mut buffer, offset, header.prefix_bytes())? else { break };
+        let Some(header) = Header::read(&buffer[at..]) else {
+            break;
+        };
+        let Some(at) = load(&mut buffer, offset, header.prefix_bytes())? else {
+            break;
+        };
         if Header::verified(&buffer[at..]).is_err() || offset + header.frame_bytes() as u64 > end {
             break;
         }
-        let Ok(position) = u32::try_from(offset) else { break };
+        let Ok(position) = u32::try_from(offset) else {
+            break;
+        };
         frame(position, &header, &buffer[at..at + header.prefix_bytes()]);
         offset += header.frame_bytes() as u64;
     }

@@ -16,7 +16,8 @@ pub struct Rows {
 impl Rows {
     /// Reads `{"rows":[{…}, …], …}`, UTF-8.
     pub fn read(answer: &[u8], vectors: &[String]) -> Result<Self, CacheError> {
-        let text = std::str::from_utf8(answer).map_err(|error| CacheError::Json { expected: "UTF-8", at: error.valid_up_to() })?;
+        let text = std::str::from_utf8(answer)
+            .map_err(|error| CacheError::Json { expected: "UTF-8", at: error.valid_up_to() })?;
         let mut rows = Self::default();
         let mut found = false;
         let mut cursor = Cursor::new(text);

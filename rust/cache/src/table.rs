@@ -113,11 +113,15 @@ pub struct NamespaceState {
 impl Table {
     pub fn lookup(&mut self, namespace: &str, key: &[u8], now_ms: u64, ttl_ms: u64) -> Found {
         let ticket = self.fences.now();
-        let Some(held) = self.namespaces.get_mut(namespace) else { return Found::Empty(ticket) };
+        let Some(held) = self.namespaces.get_mut(namespace) else {
+            return Found::Empty(ticket);
+        };
         if held.closed_by > 0 || (!held.guards.is_empty() && held.guards.contains_key(key)) {
             return Found::Marked;
         }
-        let Some(slot) = held.rows.get_mut(key) else { return Found::Empty(ticket) };
+        let Some(slot) = held.rows.get_mut(key) else {
+            return Found::Empty(ticket);
+        };
         if now_ms.saturating_sub(slot.filled_ms) >= ttl_ms {
             let bytes = slot.bytes();
             held.rows.remove(key);
@@ -140,9 +144,9 @@ impl Table {
         if ticket < self.generation(namespace, key) {
             return false;
         }
-        self.namespaces.get(namespace).is_none_or(|held| {
-            held.closed_by == 0 && !held.guards.contains_key(key) && !held.rows.contains_key(key)
-        })
+        self.namespaces
+            .get(namespace)
+            .is_none_or(|held| held.closed_by == 0 && !held.guards.contains_key(key) && !held.rows.contains_key(key))
     }
 
     /// Puts a row, unless its id is marked.
@@ -210,7 +214,9 @@ impl Table {
         if outcome == Outcome::Unknown {
             return self.hold(token, unknown_until_ms);
         }
-        let Some(write) = self.writes.remove(&token) else { return (false, None) };
+        let Some(write) = self.writes.remove(&token) else {
+            return (false, None);
+        };
         let restore = outcome == Outcome::Refused;
         if let Some(keys) = &write.keys {
             for key in keys {
@@ -219,7 +225,9 @@ impl Table {
             let mut restored = 0;
             let held = self.namespace(&write.namespace);
             for key in keys {
-                let Some(guard) = held.guards.get_mut(key) else { continue };
+                let Some(guard) = held.guards.get_mut(key) else {
+                    continue;
+                };
                 guard.writes -= 1;
                 guard.contended |= !restore;
                 if guard.writes > 0 {
@@ -241,7 +249,9 @@ impl Table {
     }
 
     fn hold(&mut self, token: u64, until_ms: u64) -> (bool, Option<Namespace>) {
-        let Some(write) = self.writes.get_mut(&token) else { return (false, None) };
+        let Some(write) = self.writes.get_mut(&token) else {
+            return (false, None);
+        };
         write.unknown = true;
         write.deadline_ms = until_ms;
         self.deadlines.push(Reverse((until_ms, token)));
@@ -326,7 +336,9 @@ impl Table {
 
     /// Forgets a row, or what is beneath a mark, if it stands at `place`.
     pub fn evict(&mut self, namespace: &str, key: &[u8], place: Place) {
-        let Some(held) = self.namespaces.get_mut(namespace) else { return };
+        let Some(held) = self.namespaces.get_mut(namespace) else {
+            return;
+        };
         if held.rows.get(key).is_some_and(|slot| slot.place == place) {
             if let Some(slot) = held.rows.remove(key) {
                 held.bytes -= slot.bytes();

@@ -39,7 +39,8 @@ impl Home {
     fn reboot(&self) {
         let path = self.0.join("state");
         let text = fs::read_to_string(&path).expect("a state");
-        let lines: Vec<_> = text.lines().map(|line| if line.starts_with("boot") { "boot earlier" } else { line }).collect();
+        let lines: Vec<_> =
+            text.lines().map(|line| if line.starts_with("boot") { "boot earlier" } else { line }).collect();
         fs::write(path, lines.join("\n") + "\n").expect("a state");
     }
 }
@@ -51,8 +52,11 @@ impl Drop for Home {
 }
 
 fn rows(id: &str, body: &str) -> Rows {
-    Rows::read(format!(r#"{{"rows":[{{"id":"{id}","t":"{body}","vector":[1.5]}}]}}"#).as_bytes(), &["vector".to_owned()])
-        .expect("rows")
+    Rows::read(
+        format!(r#"{{"rows":[{{"id":"{id}","t":"{body}","vector":[1.5]}}]}}"#).as_bytes(),
+        &["vector".to_owned()],
+    )
+    .expect("rows")
 }
 
 fn look(engine: &Engine, key: &[u8], now_ms: u64) -> Lookup {

@@ -35,7 +35,9 @@ fn raise(error: &CacheError) -> PyErr {
 fn id_type_named(name: Option<&str>) -> PyResult<Option<IdType>> {
     match name {
         None => Ok(None),
-        Some(name) => IdType::parse(name).map(Some).ok_or_else(|| PyValueError::new_err(format!("no id type {name:?}"))),
+        Some(name) => {
+            IdType::parse(name).map(Some).ok_or_else(|| PyValueError::new_err(format!("no id type {name:?}")))
+        }
     }
 }
 
@@ -72,7 +74,7 @@ impl PyRows {
     }
 
     #[getter]
-    fn bytes(&self) -> usize {
+    fn record_bytes(&self) -> usize {
         self.0.records.iter().map(|record| record.head.len() + record.tail.len()).sum()
     }
 

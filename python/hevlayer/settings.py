@@ -84,8 +84,8 @@ def read_environment(settings: tuple[Setting, ...], environ: Mapping[str, str] =
 
 
 def text(value: str) -> str:
-    if not value.isprintable():
-        raise ValueError("must be printable text on one line")
+    if not value or not value.isprintable():
+        raise ValueError("must be printable text on one line, and not empty")
     return value
 
 
@@ -97,13 +97,15 @@ def token(value: str) -> str:
 
 
 def path(value: str) -> Path:
+    if not value:
+        raise ValueError("must not be empty")
     return Path(value).expanduser()
 
 
 def switch(value: str) -> bool:
     lowered = value.strip().lower()
     if lowered not in _TRUE | _FALSE:
-        raise ValueError(f"must be true or false, was {value!r}")
+        raise ValueError(f"must be one of {', '.join(sorted(_TRUE | _FALSE))}, was {value!r}")
     return lowered in _TRUE
 
 

@@ -10,20 +10,21 @@ from typing import Any, cast
 
 import uvloop
 
-from hevlayer.cli.options import Command, Option, integer, path, text
+from hevlayer.cli.options import Command, Option
 from hevlayer.gateway.app import Gateway
 from hevlayer.gateway.config import GatewayConfig
 from hevlayer.gateway.logs import configure_logging
 from hevlayer.origin.config import OriginConfig
 from hevlayer.origin.process import announce, start_origin
+from hevlayer.settings import path, text, whole
 
 LOCAL_UPSTREAM_KEY = "tpuf_local_origin"
 """The origin takes any bearer; this one, so that a real key in the environment never reaches it."""
 
 OPTIONS = (
-    Option("port", "LAYER_GATEWAY_PORT", integer(0, 65535), "TCP port of the gateway; 0 takes a free one", 8080),
+    Option("port", "LAYER_GATEWAY_PORT", whole(0, 65535), "TCP port of the gateway; 0 takes a free one", 8080),
     Option("host", "LAYER_GATEWAY_HOST", text, "address to listen on", "127.0.0.1"),
-    Option("origin-port", "LAYER_ORIGIN_PORT", integer(0, 65535), "TCP port of the local origin", 8081),
+    Option("origin-port", "LAYER_ORIGIN_PORT", whole(0, 65535), "TCP port of the local origin", 8081),
     Option("data-dir", "LAYER_DEV_DATA_DIR", path, "directory that holds everything", Path(".run")),
 )
 

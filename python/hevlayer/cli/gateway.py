@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 import uvloop
 
-from hevlayer.cli.options import Command, Option, boolean
+from hevlayer.cli.options import Command, Option
 from hevlayer.gateway.app import run_gateway
 from hevlayer.gateway.config import SETTINGS, GatewayConfig
-from hevlayer.gateway.settings import Setting, switch
+from hevlayer.settings import Setting
 
 
 def option_of(setting: Setting) -> Option:
@@ -16,8 +16,7 @@ def option_of(setting: Setting) -> Option:
     return Option(
         setting.option,
         setting.env,
-        # The command line shows a flag without a value for this rule only.
-        boolean if setting.parse is switch else setting.parse,
+        setting.parse,
         setting.summary,
         setting.default if setting.default != "" else None,
     )

@@ -8,12 +8,9 @@ import argparse
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from hevlayer.errors import ConfigurationError
-
-TRUE_TEXTS = frozenset({"1", "true", "yes", "on"})
-FALSE_TEXTS = frozenset({"0", "false", "no", "off"})
+from hevlayer.settings import switch
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +30,7 @@ class Option:
 
     @property
     def is_switch(self) -> bool:
-        return self.parse is boolean
+        return self.parse is switch
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,67 +41,6 @@ class Command:
     help: str
     options: Sequence[Option]
     run: Callable[[Mapping[str, object]], int]
-
-
-def text(value: str) -> str:
-    if not value:
-        raise ValueError("must not be empty")
-    return value
-
-
-def path(value: str) -> Path:
-    return Path(text(value)).expanduser()
-
-
-def boolean(value: str) -> bool:
-    lowered = value.strip().lower()
-    if lowered in TRUE_TEXTS:
-        return True
-    if lowered in FALSE_TEXTS:
-        return False
-    raise ValueError(f"must be one of {', '.join(sorted(TRUE_TEXTS | FALSE_TEXTS))}, was {value!r}")
-
-
-def integer(minimum: int, maximum: int) -> Callable[[str], int]:
-    """A rule for whole numbers in `minimum..=maximum`."""
-
-    def parse(value: str) -> int:
-        # int() also takes "1_000" and other scripts' digits; a configuration should not.
-        digits = value.removeprefix("-")
-        if not (digits.isascii() and digits.isdigit()):
-            raise ValueError(f"must be a whole number, was {value!r}")
-        number = int(value)
-        if not minimum <= number <= maximum:
-            raise ValueError(f"must be in {minimum}..{maximum}, was {number}")
-        return number
-
-    return parse
-
-
-def number(minimum: float, maximum: float) -> Callable[[str], float]:
-    """A rule for finite decimal numbers in `minimum..=maximum`."""
-
-    def parse(value: str) -> float:
-        try:
-            parsed = float(value)
-        except ValueError:
-            raise ValueError(f"must be a number, was {value!r}") from None
-        if not minimum <= parsed <= maximum:
-            raise ValueError(f"must be in {minimum:g}..{maximum:g}, was {value}")
-        return parsed
-
-    return parse
-
-
-def choice(*allowed: str) -> Callable[[str], str]:
-    """A rule for one of a few words."""
-
-    def parse(value: str) -> str:
-        if value not in allowed:
-            raise ValueError(f"must be one of {', '.join(allowed)}, was {value!r}")
-        return value
-
-    return parse
 
 
 def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hevlayer.errors import ConfigurationError
-from hevlayer.gateway.settings import (
+from hevlayer.settings import (
     choice,
     http_url,
     path,

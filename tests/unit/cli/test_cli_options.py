@@ -2,13 +2,14 @@ import pytest
 
 from hevlayer.cli import main
 from hevlayer.cli import origin as origin_command
-from hevlayer.cli.options import Option, boolean, choice, integer, number, path, resolve, text
+from hevlayer.cli.options import Option, resolve
 from hevlayer.errors import ConfigurationError
+from hevlayer.settings import choice, path, seconds, switch, text, whole
 
 OPTIONS = (
-    Option("port", "T_PORT", integer(0, 10), "a port", 5),
+    Option("port", "T_PORT", whole(0, 10), "a port", 5),
     Option("name", "T_NAME", text, "a name", required=True),
-    Option("control", "T_CONTROL", boolean, "a switch", default=False),
+    Option("control", "T_CONTROL", switch, "a switch", default=False),
 )
 
 
@@ -40,14 +41,14 @@ def test_a_switch_can_be_turned_off_against_the_environment():
 @pytest.mark.parametrize(
     ("parse", "value"),
     [
-        (integer(0, 10), "1.5"),
-        (integer(0, 10), "1_0"),
-        (integer(0, 10), "٣"),
-        (integer(0, 10), "-"),
-        (integer(0, 10), "-1"),
-        (number(0, 1), "nan"),
-        (number(0, 1), "inf"),
-        (number(0, 1), "x"),
+        (whole(0, 10), "1.5"),
+        (whole(0, 10), "1_0"),
+        (whole(0, 10), "٣"),
+        (whole(0, 10), "-"),
+        (whole(0, 10), "-1"),
+        (seconds(0, 1), "nan"),
+        (seconds(0, 1), "inf"),
+        (seconds(0, 1), "x"),
         (choice("a", "b"), "c"),
         (text, ""),
         (path, ""),

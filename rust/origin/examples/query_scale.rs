@@ -48,18 +48,33 @@ fn main() {
     let vector: Vec<f32> = (0..dims).map(|_| rng.unit()).collect();
     for (name, body) in [
         ("ANN top 10", json!({"rank_by": ["vector", "ANN", vector], "limit": 10})),
-        ("ANN top 10, half", json!({"rank_by": ["vector", "ANN", vector], "limit": 10, "filters": ["count", "Lt", 500]})),
+        (
+            "ANN top 10, half",
+            json!({"rank_by": ["vector", "ANN", vector], "limit": 10, "filters": ["count", "Lt", 500]}),
+        ),
         ("ANN top 10, 1 %", json!({"rank_by": ["vector", "ANN", vector], "limit": 10, "filters": ["count", "Lt", 10]})),
         ("BM25, 3 words", json!({"rank_by": ["body", "BM25", "word1 word50 word9000"], "limit": 10})),
         ("BM25, prefix", json!({"rank_by": ["body", "BM25", "word50 word12", {"last_as_prefix": true}], "limit": 10})),
         ("order by int", json!({"rank_by": ["count", "desc"], "limit": 10})),
         ("order by string", json!({"rank_by": ["name", "asc"], "limit": 10})),
         ("order by id, 10000", json!({"rank_by": ["id", "asc"], "limit": 10_000})),
-        ("id In 100", json!({"rank_by": ["id", "asc"], "limit": 100, "filters": ["id", "In", (0..100).collect::<Vec<u64>>()]})),
-        ("filtered count", json!({"aggregate_by": {"n": ["Count"]}, "filters": ["And", [["count", "Lt", 500], ["name", "Glob", "name1*"]]]})),
+        (
+            "id In 100",
+            json!({"rank_by": ["id", "asc"], "limit": 100, "filters": ["id", "In", (0..100).collect::<Vec<u64>>()]}),
+        ),
+        (
+            "filtered count",
+            json!({"aggregate_by": {"n": ["Count"]}, "filters": ["And", [["count", "Lt", 500], ["name", "Glob", "name1*"]]]}),
+        ),
         ("count by group", json!({"aggregate_by": {"n": ["Count"], "s": ["Sum", "count"]}, "group_by": ["kind"]})),
-        ("all tokens", json!({"aggregate_by": {"n": ["Count"]}, "filters": ["body", "ContainsAllTokens", "word1 word50"]})),
-        ("phrase", json!({"aggregate_by": {"n": ["Count"]}, "filters": ["body", "ContainsTokenSequence", "word1 word2"]})),
+        (
+            "all tokens",
+            json!({"aggregate_by": {"n": ["Count"]}, "filters": ["body", "ContainsAllTokens", "word1 word50"]}),
+        ),
+        (
+            "phrase",
+            json!({"aggregate_by": {"n": ["Count"]}, "filters": ["body", "ContainsTokenSequence", "word1 word2"]}),
+        ),
     ] {
         let body = body.to_string();
         let view = View {

@@ -63,7 +63,8 @@ impl AggregatePlan {
         if aggregate_by.0.is_empty() {
             return Err(ApiError::invalid("aggregate_by cannot be empty"));
         }
-        let aggregates = aggregate_by.0.iter().map(|(label, input)| Ok((label.clone(), parse_aggregate(input, schema)?)));
+        let aggregates =
+            aggregate_by.0.iter().map(|(label, input)| Ok((label.clone(), parse_aggregate(input, schema)?)));
         let aggregates = aggregates.collect::<ApiResult<Vec<_>>>()?;
         let groups = match group_by {
             Some(keys) if keys.is_empty() => return Err(ApiError::invalid("group_by cannot be empty")),

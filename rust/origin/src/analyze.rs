@@ -234,8 +234,7 @@ mod tests {
     fn impossible_settings_name_the_rule() {
         let both = FullText { case_sensitive: true, stemming: true, ..FullText::default() };
         assert!(Analysis::new(&both).expect_err("refused").contains("case_sensitive"));
-        let tamil =
-            FullText { language: Some("tamil".to_owned()), remove_stopwords: true, ..FullText::default() };
+        let tamil = FullText { language: Some("tamil".to_owned()), remove_stopwords: true, ..FullText::default() };
         assert!(Analysis::new(&tamil).expect_err("refused").contains("remove_stopwords is not available"));
         let unknown = FullText { tokenizer: "word_v9".to_owned(), ..FullText::default() };
         assert!(Analysis::new(&unknown).expect_err("refused").contains("unknown tokenizer `word_v9`"));

@@ -78,7 +78,8 @@ impl Inner {
     /// Reclaims dead slots if there are enough of them. True when it should be looked at again although nothing more
     /// is written: the index will catch up.
     pub(crate) fn compact(&self, namespace: &Namespace, slots_min: usize) -> bool {
-        let worth_it = |dead: usize, living: usize| dead > slots_min && dead > if slots_min > 0 { living / 2 } else { 0 };
+        let worth_it =
+            |dead: usize, living: usize| dead > slots_min && dead > if slots_min > 0 { living / 2 } else { 0 };
         let mut state = namespace.state.write();
         state.lag.advance(self.now_ms(), self.lag_ms(namespace));
         let is_waiting = !state.lag.is_empty();

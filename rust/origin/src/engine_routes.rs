@@ -29,14 +29,7 @@ impl Inner {
         }
     }
 
-    fn route_namespace(
-        &self,
-        method: &str,
-        version: &str,
-        name: &str,
-        rest: &[&str],
-        body: &[u8],
-    ) -> ApiResult<Reply> {
+    fn route_namespace(&self, method: &str, version: &str, name: &str, rest: &[&str], body: &[u8]) -> ApiResult<Reply> {
         match (method, version, rest) {
             ("POST", "v2", []) => self.write(name, body),
             ("POST", "v2", ["async"]) => self.start_copy(name, body),

@@ -182,8 +182,10 @@ fn a_damaged_snapshot_is_refused() {
     fixture.engine.checkpoint().expect("written");
     let Fixture { engine, dir, clock, .. } = fixture;
     drop(engine);
-    let snapshot = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("snapshot-").then(|| entry.path());
-    let path = std::fs::read_dir(dir.path()).expect("listed").find_map(|entry| snapshot(entry.expect("entry"))).expect("one");
+    let snapshot =
+        |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with("snapshot-").then(|| entry.path());
+    let path =
+        std::fs::read_dir(dir.path()).expect("listed").find_map(|entry| snapshot(entry.expect("entry"))).expect("one");
     let mut bytes = std::fs::read(&path).expect("readable");
     bytes.truncate(bytes.len() - 3);
     std::fs::write(&path, bytes).expect("written");
@@ -200,7 +202,10 @@ fn one_process_at_a_time() {
 
 fn snapshot_files(dir: &Path) -> usize {
     let is_snapshot = |name: std::ffi::OsString| name.to_string_lossy().starts_with("snapshot-");
-    std::fs::read_dir(dir).expect("listed").filter(|entry| is_snapshot(entry.as_ref().expect("entry").file_name())).count()
+    std::fs::read_dir(dir)
+        .expect("listed")
+        .filter(|entry| is_snapshot(entry.as_ref().expect("entry").file_name()))
+        .count()
 }
 
 #[test]
@@ -288,8 +293,11 @@ fn a_namespace_can_have_a_lag_of_its_own_before_it_exists() {
 fn overwriting_keeps_memory_and_answers_bounded() {
     let fixture = fixture();
     for n in 0..300 {
-        fixture.write("a", json!({"upsert_rows": [{"id": n % 3, "n": n, "vector": [n, 1], "t": format!("word{n}")}],
-            "distance_metric": "cosine_distance", "schema": {"t": {"type": "string", "full_text_search": true}}}));
+        fixture.write(
+            "a",
+            json!({"upsert_rows": [{"id": n % 3, "n": n, "vector": [n, 1], "t": format!("word{n}")}],
+            "distance_metric": "cosine_distance", "schema": {"t": {"type": "string", "full_text_search": true}}}),
+        );
         if n % 50 == 49 {
             let namespace = fixture.engine.inner.lookup("a").expect("there");
             fixture.engine.inner.compact(&namespace, 10);
@@ -325,7 +333,10 @@ fn copies_are_whole_or_not_there() {
     assert_eq!(answer["message"], json!("namespace cloned successfully"));
     assert_eq!(fixture.rows("b"), rows);
     assert_eq!(fixture.refused("b", json!({"copy_from_namespace": "a"})).1, "💔 destination namespace already exists");
-    assert_eq!(fixture.refused("c", json!({"copy_from_namespace": "none"})), (404, "🤷 namespace 'none' was not found".to_owned()));
+    assert_eq!(
+        fixture.refused("c", json!({"copy_from_namespace": "none"})),
+        (404, "🤷 namespace 'none' was not found".to_owned())
+    );
     assert_eq!(fixture.names(), ["a", "b"]);
     fixture.write("d", json!({"branch_from_namespace": {"source_namespace": "a"}}));
     assert_eq!(fixture.metadata("d")["branching"], json!({"parent": "a"}));
@@ -383,7 +394,8 @@ fn settings_survive_and_read_only_is_enforced() {
     let fixture = fixture.reopened();
     assert!(fixture.refused("a", json!({"deletes": [1]})).1.contains("read-only"));
     assert_eq!(fixture.call("POST", "/v1/namespaces/a/schema", &json!({"title": "string"})).0, 400);
-    let (_, metadata) = fixture.call("PATCH", "/v1/namespaces/a/metadata", &json!({"pinning": null, "read_only": false}));
+    let (_, metadata) =
+        fixture.call("PATCH", "/v1/namespaces/a/metadata", &json!({"pinning": null, "read_only": false}));
     assert!(metadata.get("pinning").is_none() && metadata.get("read_only").is_none());
     fixture.write("a", json!({"deletes": [1]}));
     fixture.write("sharded", json!({"upsert_rows": [{"id": 1}], "sharding": {"num_shards": 4}}));
@@ -425,7 +437,8 @@ fn concurrent_conditional_writes_are_serial() {
                 let fixture = &fixture;
                 scope.spawn(move || {
                     let insert = |id: u64| {
-                        let body = json!({"upsert_rows": [{"id": id, "by": writer}], "upsert_condition": ["id", "Eq", null]});
+                        let body =
+                            json!({"upsert_rows": [{"id": id, "by": writer}], "upsert_condition": ["id", "Eq", null]});
                         fixture.write("a", body)["rows_affected"].as_u64().expect("a count")
                     };
                     (1..=TRIES).map(insert).sum::<u64>()
@@ -444,7 +457,9 @@ fn names_and_routes_are_checked() {
     let fixture = fixture();
     let reply = fixture.engine.handle("GET", "/v2/namespaces/a%20b/metadata", "", b"");
     assert_eq!((reply.status, reply.content_type), (400, crate::reply::TEXT));
-    for (method, path) in [("GET", "/v3/namespaces"), ("PUT", "/v2/namespaces/a"), ("GET", "/"), ("POST", "/v1/namespaces")] {
+    for (method, path) in
+        [("GET", "/v3/namespaces"), ("PUT", "/v2/namespaces/a"), ("GET", "/"), ("POST", "/v1/namespaces")]
+    {
         assert_eq!(fixture.call(method, path, &json!({})).0, 404, "{method} {path}");
     }
     for path in ["schema", "metadata", "hint_cache_warm", "_debug/warm_cache"] {

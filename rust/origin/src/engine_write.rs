@@ -240,29 +240,37 @@ impl Inner {
     /// `POST /v1/namespaces/{name}/schema`.
     pub fn update_schema(&self, name: &str, body: &[u8]) -> ApiResult<Reply> {
         let changes: SchemaInput = parse_body(body)?;
-        let shown = self.change_meta(name, |meta, at_ms| {
-            let old = meta.schema.clone();
-            merge(&mut meta.schema, &changes.0, SchemaContext { metric: meta.metric, is_old: true })?;
-            if meta.settings.read_only {
-                return Err(ApiError::invalid(format!("namespace '{name}' is read-only")));
-            }
-            if meta.schema != old {
-                meta.updated_at_ms = at_ms;
-            }
-            Ok(())
-        }, |state, _| show_v1(&state.table.schema))?;
+        let shown = self.change_meta(
+            name,
+            |meta, at_ms| {
+                let old = meta.schema.clone();
+                merge(&mut meta.schema, &changes.0, SchemaContext { metric: meta.metric, is_old: true })?;
+                if meta.settings.read_only {
+                    return Err(ApiError::invalid(format!("namespace '{name}' is read-only")));
+                }
+                if meta.schema != old {
+                    meta.updated_at_ms = at_ms;
+                }
+                Ok(())
+            },
+            |state, _| show_v1(&state.table.schema),
+        )?;
         Ok(Reply::json(200, &shown))
     }
 
     /// `PATCH /v1/namespaces/{name}/metadata`.
     pub fn update_metadata(&self, name: &str, body: &[u8]) -> ApiResult<Reply> {
         let body: MetadataBody = parse_body(body)?;
-        let shown = self.change_meta(name, |meta, at_ms| {
-            meta.settings = metadata::update(&meta.settings, &body, at_ms)?;
-            Ok(())
-        }, |state, namespace| {
-            metadata::show(state, self.lag_report(namespace, state), self.options.query.index_rows_min)
-        })?;
+        let shown = self.change_meta(
+            name,
+            |meta, at_ms| {
+                meta.settings = metadata::update(&meta.settings, &body, at_ms)?;
+                Ok(())
+            },
+            |state, namespace| {
+                metadata::show(state, self.lag_report(namespace, state), self.options.query.index_rows_min)
+            },
+        )?;
         Ok(Reply::json(200, &shown))
     }
 

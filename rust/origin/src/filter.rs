@@ -59,7 +59,12 @@ pub(crate) enum Test {
     /// The value, or some element of the array, is in this sorted list.
     In(Vec<Value>),
     Pattern(TextTest),
-    Tokens { leaf: usize, query: TokenQuery, rule: TokenRule, analysis: Analysis },
+    Tokens {
+        leaf: usize,
+        query: TokenQuery,
+        rule: TokenRule,
+        analysis: Analysis,
+    },
 }
 
 #[derive(Clone, Debug)]

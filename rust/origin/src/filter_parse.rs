@@ -27,9 +27,30 @@ const FUZZY_CHARS_PER_EDIT: u64 = 3;
 const REF_NEW: &str = "$ref_new";
 
 const OPERATORS: [&str; 24] = [
-    "Eq", "NotEq", "In", "NotIn", "Contains", "NotContains", "ContainsAny", "NotContainsAny", "Lt", "Lte", "Gt", "Gte",
-    "AnyLt", "AnyLte", "AnyGt", "AnyGte", "Glob", "NotGlob", "IGlob", "NotIGlob", "Regex", "ContainsAllTokens",
-    "ContainsAnyToken", "ContainsTokenSequence",
+    "Eq",
+    "NotEq",
+    "In",
+    "NotIn",
+    "Contains",
+    "NotContains",
+    "ContainsAny",
+    "NotContainsAny",
+    "Lt",
+    "Lte",
+    "Gt",
+    "Gte",
+    "AnyLt",
+    "AnyLte",
+    "AnyGt",
+    "AnyGte",
+    "Glob",
+    "NotGlob",
+    "IGlob",
+    "NotIGlob",
+    "Regex",
+    "ContainsAllTokens",
+    "ContainsAnyToken",
+    "ContainsTokenSequence",
 ];
 /// Operators that take an object of parameters as a fourth element.
 const OPERATORS_WITH_PARAMS: [&str; 3] = ["Fuzzy", "ContainsAllTokens", "ContainsAnyToken"];
@@ -97,10 +118,9 @@ pub fn is_operator(name: &str) -> bool {
 pub fn items<'a>(input: &Input<'a>) -> Option<Vec<Input<'a>>> {
     Some(match input {
         Input::Array(items) => items.clone(),
-        Input::Ints(numbers) => numbers
-            .iter()
-            .map(|number| u64::try_from(*number).map_or(Input::Int(*number), Input::Uint))
-            .collect(),
+        Input::Ints(numbers) => {
+            numbers.iter().map(|number| u64::try_from(*number).map_or(Input::Int(*number), Input::Uint)).collect()
+        }
         Input::Floats(numbers) => numbers.iter().map(|number| Input::Float(*number)).collect(),
         _ => return None,
     })
@@ -218,13 +238,16 @@ impl Parser<'_> {
             return Err(match operator {
                 "Regex" => leaf.error("Regex requires the attribute to have `regex` set to `true`"),
                 "Fuzzy" => leaf.error("Fuzzy requires the attribute to have `fuzzy` set to `true`"),
-                "Glob" | "IGlob" => leaf.error("Glob requires the attribute to have `glob` or `filterable` set to `true`"),
+                "Glob" | "IGlob" => {
+                    leaf.error("Glob requires the attribute to have `glob` or `filterable` set to `true`")
+                }
                 _ => leaf.error("attribute is not filterable"),
             });
         }
         let one = AttrType::Scalar(scalar);
         let whole = if is_array { AttrType::Array(scalar) } else { one };
-        let needs_array = || leaf.error(&format!("type mismatch, {} expects an array attribute, but it is {whole}", leaf.operator));
+        let needs_array =
+            || leaf.error(&format!("type mismatch, {} expects an array attribute, but it is {whole}", leaf.operator));
         match operator {
             "Eq" => Ok(Test::Eq(self.operand(leaf, whole)?)),
             "Lt" | "Lte" | "Gt" | "Gte" if !is_array => {
@@ -237,9 +260,9 @@ impl Parser<'_> {
                 Ok(Test::AnyCompare(comparison(&operator[3..]), self.operand(leaf, one)?))
             }
             "Contains" if is_array => Ok(Test::Contains(self.operand(leaf, one)?)),
-            "ContainsAny" if is_array => value_list(leaf, scalar).map(Test::In).ok_or_else(|| {
-                leaf.mismatch(&format!("[]{}", scalar.name()))
-            }),
+            "ContainsAny" if is_array => {
+                value_list(leaf, scalar).map(Test::In).ok_or_else(|| leaf.mismatch(&format!("[]{}", scalar.name())))
+            }
             "AnyLt" | "AnyLte" | "AnyGt" | "AnyGte" | "Contains" | "ContainsAny" => Err(needs_array()),
             "In" => {
                 let single = || scalar.coerce(leaf.value).map(|value| vec![value]);
@@ -270,7 +293,9 @@ impl Parser<'_> {
                 Err(leaf.error("`$ref_new` can only be used in the condition of a write"))
             }
             Some(Input::Str(name)) => Ok(Some(name)),
-            Some(other) => Err(leaf.error(&format!("`$ref_new` expects an attribute name, but got '{}'", other.shown()))),
+            Some(other) => {
+                Err(leaf.error(&format!("`$ref_new` expects an attribute name, but got '{}'", other.shown())))
+            }
         }
     }
 
@@ -397,7 +422,8 @@ fn value_list(leaf: &Leaf<'_>, scalar: Scalar) -> Option<Vec<Value>> {
 
 fn text_test(leaf: &Leaf<'_>, operator: &str, scalar: Scalar) -> ApiResult<TextTest> {
     if scalar != Scalar::Str {
-        let reason = format!("type mismatch, {} expects a string attribute, but it is {}", leaf.operator, scalar.name());
+        let reason =
+            format!("type mismatch, {} expects a string attribute, but it is {}", leaf.operator, scalar.name());
         return Err(leaf.error(&reason));
     }
     let Input::Str(pattern) = leaf.value else { return Err(leaf.mismatch("string")) };
@@ -438,7 +464,8 @@ fn fuzzy_test(leaf: &Leaf<'_>, pattern: &str) -> ApiResult<TextTest> {
         }
         let required = FUZZY_CHARS_PER_EDIT * (distance + 1);
         if chars_min < required {
-            let reason = format!("`max_edit_distance.min_query_chars` must be at least {required} for distance {distance}");
+            let reason =
+                format!("`max_edit_distance.min_query_chars` must be at least {required} for distance {distance}");
             return Err(leaf.error(&reason));
         }
         if chars_min <= pattern_chars && chosen.is_none_or(|(best, _)| chars_min >= best) {

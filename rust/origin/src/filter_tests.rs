@@ -145,9 +145,7 @@ fn refusals_name_the_key_and_the_rule() {
     schema.attributes.push(crate::schema::Attribute { filterable: false, ..attribute("hidden", "string") });
     schema.attributes.push(attribute("vector", "[2]f32"));
     films.set_schema(schema);
-    let fuzzy = |min: u64, distance: u64| {
-        json!(["name", "Fuzzy", "x", {"max_edit_distance": [{"min_query_chars": min, "distance": distance}]}])
-    };
+    let fuzzy = |min: u64, distance: u64| json!(["name", "Fuzzy", "x", {"max_edit_distance": [{"min_query_chars": min, "distance": distance}]}]);
     for (filter, message) in [
         (json!(["x", "Eq", 1]), "filter error in key `x`: attribute not found"),
         (

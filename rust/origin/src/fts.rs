@@ -60,9 +60,8 @@ impl TextIndex {
     /// Settings must have passed [`Analysis::new`]; others are read as the default analysis.
     #[must_use]
     pub fn new(config: &FullText) -> Self {
-        let analysis = Analysis::new(config).unwrap_or_else(|_| {
-            Analysis::new(&FullText::default()).unwrap_or(Analysis::PreTokenized)
-        });
+        let analysis = Analysis::new(config)
+            .unwrap_or_else(|_| Analysis::new(&FullText::default()).unwrap_or(Analysis::PreTokenized));
         Self {
             analysis,
             k1: config.k1,
@@ -265,9 +264,9 @@ impl TextIndex {
             }
             let (head, rest) = positions.split_at(1);
             let starts_here = |start: u32| {
-                rest.iter().zip(&readers[1..]).all(|(places, (offset, _))| {
-                    places.binary_search(&(start + offset)).is_ok()
-                })
+                rest.iter()
+                    .zip(&readers[1..])
+                    .all(|(places, (offset, _))| places.binary_search(&(start + offset)).is_ok())
             };
             if head[0].iter().any(|start| starts_here(*start)) {
                 found.set(target);
@@ -361,8 +360,7 @@ pub fn text_matches(analysis: &Analysis, value: &Value, query: &TokenQuery, rule
     let last = query.tokens.len().wrapping_sub(1);
     let present = |(index, wanted): (usize, &QueryToken)| {
         tokens.iter().any(|token| {
-            token.text == wanted.text
-                || (query.last_as_prefix && index == last && token.text.starts_with(&wanted.text))
+            token.text == wanted.text || (query.last_as_prefix && index == last && token.text.starts_with(&wanted.text))
         })
     };
     match rule {
@@ -370,9 +368,8 @@ pub fn text_matches(analysis: &Analysis, value: &Value, query: &TokenQuery, rule
         TokenRule::Any => query.tokens.iter().enumerate().any(present),
         TokenRule::Sequence => {
             let Some(first) = query.tokens.first() else { return true };
-            let at = |text: &str, position: u32| {
-                tokens.iter().any(|token| token.position == position && token.text == text)
-            };
+            let at =
+                |text: &str, position: u32| tokens.iter().any(|token| token.position == position && token.text == text);
             tokens.iter().any(|start| {
                 query.tokens.iter().all(|wanted| at(&wanted.text, start.position + wanted.position - first.position))
             })

@@ -5,9 +5,8 @@ use crate::query_testing::Rng;
 use crate::schema::FullText;
 use crate::value::Value;
 
-const WORDS: [&str; 12] = [
-    "fox", "foxes", "dog", "quick", "lazy", "brown", "jump", "jumping", "walrus", "tusk", "the", "and",
-];
+const WORDS: [&str; 12] =
+    ["fox", "foxes", "dog", "quick", "lazy", "brown", "jump", "jumping", "walrus", "tusk", "the", "and"];
 
 fn text(words: &str) -> Value {
     Value::Str(words.into())
@@ -105,7 +104,8 @@ fn token_rules_agree_with_their_slow_twin() {
         let words = (0..rng.below(4)).map(|_| *rng.pick(&WORDS)).collect::<Vec<_>>().join(" ");
         let wanted = query(&index, &words, round % 4 == 0);
         for rule in [TokenRule::All, TokenRule::Any, TokenRule::Sequence] {
-            let wanted = TokenQuery { last_as_prefix: wanted.last_as_prefix && rule != TokenRule::Sequence, ..wanted.clone() };
+            let wanted =
+                TokenQuery { last_as_prefix: wanted.last_as_prefix && rule != TokenRule::Sequence, ..wanted.clone() };
             let found = index.matching(&wanted, rule);
             for (slot, value) in (0..).zip(&values) {
                 let expected = text_matches(index.analysis(), value, &wanted, rule);

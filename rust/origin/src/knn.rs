@@ -44,7 +44,11 @@ impl<'a> Probe<'a> {
             Metric::Cosine => {
                 let (dot, squares) = self.dot_and_norm(row);
                 let norms = self.norm * squares.sqrt();
-                if norms > 0.0 { (1.0 - dot / norms).clamp(0.0, 2.0) } else { 1.0 }
+                if norms > 0.0 {
+                    (1.0 - dot / norms).clamp(0.0, 2.0)
+                } else {
+                    1.0
+                }
             }
             Metric::EuclideanSquared => self.squared_distance(row),
             Metric::Euclidean => self.squared_distance(row).sqrt(),

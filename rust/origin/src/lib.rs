@@ -20,14 +20,14 @@ pub mod fts;
 pub mod highlight;
 pub mod input;
 pub mod knn;
-#[cfg(test)]
-mod query_testing;
 pub mod metadata;
 pub mod multi;
 pub mod namespaces;
 pub mod query;
 pub mod query_body;
 pub mod query_rows;
+#[cfg(test)]
+mod query_testing;
 pub mod rank;
 pub mod rank_run;
 pub mod rank_score;

@@ -66,7 +66,9 @@ fn parse_plans(view: &View<'_>, body: &MultiQuery<'_>) -> ApiResult<Vec<Plan>> {
 /// The refusal of what this server has no models for.
 #[must_use]
 pub fn model_rerank_error() -> ApiError {
-    ApiError::invalid("rerank_by: model reranking is not available for this namespace, no reranking model is configured")
+    ApiError::invalid(
+        "rerank_by: model reranking is not available for this namespace, no reranking model is configured",
+    )
 }
 
 /// Reciprocal rank fusion: a row's score is `Σ wᵢ/(k+rankᵢ)` over the lists that it is in, ranks from 1.
@@ -123,8 +125,7 @@ impl Fusion {
         let weights = match params.and_then(|params| member(params, "weights")) {
             None => vec![1.0; lists],
             Some(weights) => {
-                let weights: Option<Vec<f64>> =
-                    items(weights).and_then(|weights| weights.iter().map(number).collect());
+                let weights: Option<Vec<f64>> = items(weights).and_then(|weights| weights.iter().map(number).collect());
                 let weights = weights.filter(|weights| weights.iter().all(|weight| *weight > 0.0));
                 weights.ok_or_else(|| ApiError::invalid("RRF weights must be positive numbers"))?
             }

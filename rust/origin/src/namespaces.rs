@@ -14,8 +14,7 @@ pub const PAGE_SIZE_MAX: usize = 1000;
 pub const NAME_BYTES_MAX: usize = 128;
 
 /// What the upstream answers to a cursor that it did not make.
-const UNKNOWN_ERROR: &str =
-    "Unknown error, if this persists, please contact support!! We'll be happy to help :)";
+const UNKNOWN_ERROR: &str = "Unknown error, if this persists, please contact support!! We'll be happy to help :)";
 
 /// Names are ordered as if this stood behind them.
 const SORT_SUFFIX: &str = "-table/";
@@ -199,10 +198,7 @@ mod tests {
         }
         for name in ["", "a b", "a/b", "ä"] {
             let error = check_name(name).expect_err(name);
-            assert_eq!(
-                error.message,
-                "Invalid URL: Namespace contains invalid characters, must be [A-Za-z0-9-_.]"
-            );
+            assert_eq!(error.message, "Invalid URL: Namespace contains invalid characters, must be [A-Za-z0-9-_.]");
             assert!(error.plain);
         }
         let long = "x".repeat(129);

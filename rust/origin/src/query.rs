@@ -99,8 +99,7 @@ impl Plan {
             }
             None => None,
         };
-        let projection =
-            parse_projection(body.include_attributes.as_ref(), body.exclude_attributes.as_ref(), schema)?;
+        let projection = parse_projection(body.include_attributes.as_ref(), body.exclude_attributes.as_ref(), schema)?;
         let computed = parse_computed(body.compute_attributes.as_ref(), schema, &ranking)?;
         Ok(Self::Rows(RowsPlan { ranking, filter, limit, offset, per, projection, computed }))
     }

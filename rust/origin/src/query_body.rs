@@ -195,7 +195,10 @@ mod tests {
     #[test]
     fn shape_errors_have_the_upstream_texts() {
         for (body, message) in [
-            (r#"{"consistency":"eventual"}"#, r#"consistency: invalid type: string "eventual", expected struct Consistency"#),
+            (
+                r#"{"consistency":"eventual"}"#,
+                r#"consistency: invalid type: string "eventual", expected struct Consistency"#,
+            ),
             (
                 r#"{"consistency":{"level":"nonexistentvalue"}}"#,
                 "consistency.level: unknown variant `nonexistentvalue`, expected `strong` or `eventual`",
@@ -204,11 +207,20 @@ mod tests {
             (r#"{"vector_encoding":"bad"}"#, "vector_encoding: unknown variant `bad`, expected `float` or `base64`"),
             (r#"{"exclude_attributes":true}"#, "exclude_attributes: invalid type: boolean `true`, expected a sequence"),
             (r#"{"rank_by":"bad"}"#, "rank_by: data did not match any variant of enum a valid variant of RankInput"),
-            (r#"{"rank_by":["a","b"]}"#, "rank_by: data did not match any variant of enum a valid variant of RankInput"),
-            (r#"{"rank_by":[["a","up"]]}"#, "rank_by: data did not match any variant of enum a valid variant of RankInput"),
+            (
+                r#"{"rank_by":["a","b"]}"#,
+                "rank_by: data did not match any variant of enum a valid variant of RankInput",
+            ),
+            (
+                r#"{"rank_by":[["a","up"]]}"#,
+                "rank_by: data did not match any variant of enum a valid variant of RankInput",
+            ),
             (r#"{"limit":"ten"}"#, "limit: data did not match any variant of untagged enum LimitInput"),
             (r#"{"limit":-1}"#, "limit: data did not match any variant of untagged enum LimitInput"),
-            (r#"{"filters":["a","Like","b"]}"#, "filters: data did not match any variant of untagged enum FiltersInput"),
+            (
+                r#"{"filters":["a","Like","b"]}"#,
+                "filters: data did not match any variant of untagged enum FiltersInput",
+            ),
             (r#"{"filters":{}}"#, "filters: data did not match any variant of untagged enum FiltersInput"),
             (r#"{"aggregate_by":[]}"#, "aggregate_by: invalid type: sequence, expected a map"),
         ] {
@@ -222,14 +234,20 @@ mod tests {
     fn a_number_as_level_is_a_syntax_error() {
         let (status, text) = refusal(r#"{"consistency":{"level":1}}"#);
         assert_eq!(status, 400);
-        assert!(text.starts_with("Failed to parse the request body as JSON: consistency.level: expected value"), "{text}");
+        assert!(
+            text.starts_with("Failed to parse the request body as JSON: consistency.level: expected value"),
+            "{text}"
+        );
     }
 
     #[test]
     fn multi_query_shapes_are_checked_by_place() {
         let refusal = |body: &str| parse_body::<MultiQuery>(body.as_bytes()).expect_err(body).message;
         let text = refusal(r#"{"queries":"bad"}"#);
-        assert!(text.starts_with(&format!("{PREFIX}queries: invalid type: string \"bad\", expected a sequence")), "{text}");
+        assert!(
+            text.starts_with(&format!("{PREFIX}queries: invalid type: string \"bad\", expected a sequence")),
+            "{text}"
+        );
         let text = refusal(r#"{"queries":["bad"]}"#);
         assert!(text.contains("queries[0]: invalid type: string \"bad\", expected struct QueryRankBy"), "{text}");
     }

@@ -60,7 +60,20 @@ fn random_scrap(rng: &mut Rng, seeds: &[Json]) -> Json {
         9 => json!([]),
         10 => json!({}),
         11 => json!(*rng.pick(&["vector", "body", "name", "count", "size", "at", "tags", "terms", "id", "nope"])),
-        12 => json!(*rng.pick(&["Eq", "Lt", "In", "ANN", "BM25", "asc", "Sum", "Max", "Attribute", "Saturate", "And", "Not"])),
+        12 => json!(*rng.pick(&[
+            "Eq",
+            "Lt",
+            "In",
+            "ANN",
+            "BM25",
+            "asc",
+            "Sum",
+            "Max",
+            "Attribute",
+            "Saturate",
+            "And",
+            "Not"
+        ])),
         _ => {
             let seed = rng.pick(seeds).clone();
             let nodes = node_count(&seed);

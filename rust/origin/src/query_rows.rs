@@ -39,9 +39,7 @@ pub fn parse_projection(
     schema: &Schema,
 ) -> ApiResult<Projection> {
     match (include, exclude) {
-        (Some(_), Some(_)) => {
-            Err(ApiError::invalid("cannot specify both include_attributes and exclude_attributes"))
-        }
+        (Some(_), Some(_)) => Err(ApiError::invalid("cannot specify both include_attributes and exclude_attributes")),
         (None | Some(IncludeAttributes::All(false)), None) => Ok(Projection::default()),
         (Some(IncludeAttributes::All(true)), None) => {
             Ok(Projection(schema.living().map(|(ordinal, _)| ordinal).collect()))
@@ -90,7 +88,10 @@ pub fn parse_computed(
 
 fn parse_computed_one(input: &Input<'_>, schema: &Schema, ranking: &Ranking) -> ApiResult<Computed> {
     let Input::Array(parts) = input else {
-        return Err(ApiError::invalid(format!("invalid input '{}' in compute_attributes, expecting an expression", input.shown())));
+        return Err(ApiError::invalid(format!(
+            "invalid input '{}' in compute_attributes, expecting an expression",
+            input.shown()
+        )));
     };
     match parts.as_slice() {
         [Input::Str(name), Input::Str(operator), query]

@@ -78,13 +78,7 @@ pub fn put(table: &mut Table, row: &Json) {
 }
 
 pub fn view(table: &Table) -> View<'_> {
-    View {
-        name: "ns",
-        table,
-        strong_seq: table.seq,
-        eventual_seq: table.seq,
-        options: QueryOptions::default(),
-    }
+    View { name: "ns", table, strong_seq: table.seq, eventual_seq: table.seq, options: QueryOptions::default() }
 }
 
 /// The answer to a query body.

@@ -73,9 +73,12 @@ fn attribute_orders_put_null_first_ascending_and_last_descending() {
 #[test]
 fn pages_follow_each_other() {
     let points = points();
-    let page = |offset: u64| ids(&ask(&points, &json!({"rank_by": ["id", "asc"], "limit": 8, "offset": offset})).expect("rows"));
+    let page = |offset: u64| {
+        ids(&ask(&points, &json!({"rank_by": ["id", "asc"], "limit": 8, "offset": offset})).expect("rows"))
+    };
     assert_eq!([page(0), page(8), page(16), page(24)].concat(), (0..20).collect::<Vec<u64>>());
-    let limited = json!({"rank_by": ["rank", "desc"], "limit": {"total": 4, "per": {"attributes": ["kind"], "limit": 1}}});
+    let limited =
+        json!({"rank_by": ["rank", "desc"], "limit": {"total": 4, "per": {"attributes": ["kind"], "limit": 1}}});
     assert_eq!(ids(&ask(&points, &limited).expect("rows")), [0, 2, 1]);
 }
 
@@ -198,7 +201,8 @@ fn text_ranks_as_the_suites_expect() {
     let settings = FullText { stemming: true, remove_stopwords: true, ..FullText::default() };
     schema.attributes[0].full_text_search = Some(settings);
     films.set_schema(schema);
-    let search = |films: &Table, rank_by: Json| ids(&ask(films, &json!({"rank_by": rank_by, "limit": 10})).expect("rows"));
+    let search =
+        |films: &Table, rank_by: Json| ids(&ask(films, &json!({"rank_by": rank_by, "limit": 10})).expect("rows"));
     assert_eq!(search(&films, json!(["blabla", "BM25", "fox jumping"])), [2, 1]);
     put(&mut films, &json!({"id": 7, "blabla": "walruses can live up to 40 years", "fact_id": "g"}));
     let both = json!(["Sum", [["blabla", "BM25", "walrus slow"], ["blabla", "BM25", "jumping fox"]]]);
@@ -242,7 +246,8 @@ fn aggregates_count_and_sum_whole_and_by_group() {
         json!([{"shop": null, "n": 1, "sum": 10}, {"shop": "a", "n": 1, "sum": -1}, {"shop": "b", "n": 2, "sum": 3}])
     );
     assert!(grouped.get("rows").is_none() && grouped.get("aggregations").is_none());
-    let each = json!({"aggregate_by": {"n": ["Count"]}, "group_by": [{"tag": ["ForEachUnique", "tags"]}, "shop"], "top_k": 2});
+    let each =
+        json!({"aggregate_by": {"n": ["Count"]}, "group_by": [{"tag": ["ForEachUnique", "tags"]}, "shop"], "top_k": 2});
     assert_eq!(
         answer(each)["aggregation_groups"],
         json!([{"tag": "x", "shop": "b", "n": 1}, {"tag": "y", "shop": "a", "n": 1}])
@@ -272,11 +277,17 @@ fn score_expressions_combine_and_drop_what_did_not_match() {
     };
     assert_eq!(scores(json!(["Attribute", "votes"])), [(2, 30.0), (1, 10.0), (3, 0.0)]);
     assert_eq!(scores(json!(["body", "Eq", "fox"])), [(1, 1.0)]);
-    assert_eq!(scores(json!(["Sum", [["body", "Eq", "fox"], ["Product", 0.5, ["votes", "Gt", 20]]]])), [(1, 1.0), (2, 0.5)]);
+    assert_eq!(
+        scores(json!(["Sum", [["body", "Eq", "fox"], ["Product", 0.5, ["votes", "Gt", 20]]]])),
+        [(1, 1.0), (2, 0.5)]
+    );
     assert_eq!(scores(json!(["Max", [0, ["Attribute", "delta"]]])), [(2, 4.0), (1, 0.0), (3, 0.0)]);
     assert_eq!(scores(json!(["Max", 0, ["Attribute", "delta"]])), [(2, 4.0), (1, 0.0), (3, 0.0)]);
     assert_eq!(scores(json!(["Saturate", ["Attribute", "delta"], {"midpoint": 4}])), [(2, 0.5), (1, 0.0), (3, 0.0)]);
-    assert_eq!(scores(json!(["Saturate", ["Attribute", "votes"], {"midpoint": 10, "exponent": 2}])), [(2, 0.9), (1, 0.5), (3, 0.0)]);
+    assert_eq!(
+        scores(json!(["Saturate", ["Attribute", "votes"], {"midpoint": 10, "exponent": 2}])),
+        [(2, 0.9), (1, 0.5), (3, 0.0)]
+    );
     let recent = json!(["Decay", ["Dist", ["Attribute", "at"], "2024-01-02"], {"midpoint": "1d"}]);
     assert_eq!(scores(recent), [(1, 0.5), (2, 0.5), (3, 0.0)]);
     let refused = |rank_by: Json| refusal(&films, &json!({"rank_by": rank_by, "limit": 1}));
@@ -296,9 +307,12 @@ fn sparse_vectors_rank_by_dot_product_without_zeros() {
             json!({"id": 4}),
         ],
     );
-    let answer = ask(&rows, &json!({"rank_by": ["terms", "SparseKNN", {"10": 0.5, "3": 1}], "limit": 9})).expect("rows");
+    let answer =
+        ask(&rows, &json!({"rank_by": ["terms", "SparseKNN", {"10": 0.5, "3": 1}], "limit": 9})).expect("rows");
     assert_eq!(answer["rows"], json!([{"id": 1, "$dist": 2.5}, {"id": 3, "$dist": 2.0}]));
-    assert!(refusal(&rows, &json!({"rank_by": ["terms", "SparseKNN", {"x": 1}], "limit": 9})).contains("expecting {}f16"));
+    assert!(
+        refusal(&rows, &json!({"rank_by": ["terms", "SparseKNN", {"x": 1}], "limit": 9})).contains("expecting {}f16")
+    );
 }
 
 #[test]
@@ -332,7 +346,8 @@ fn computed_attributes_stand_beside_the_others() {
 fn multi_queries_answer_in_order_or_fused() {
     let points = points();
     let near = |x: f64| json!({"rank_by": ["vector", "ANN", [x, x]], "limit": 3});
-    let answer = ask(&points, &json!({"queries": [near(0.0), {"aggregate_by": {"n": ["Count"]}}, near(1.9)]})).expect("results");
+    let answer =
+        ask(&points, &json!({"queries": [near(0.0), {"aggregate_by": {"n": ["Count"]}}, near(1.9)]})).expect("results");
     let results = answer["results"].as_array().expect("results");
     assert_eq!(results.len(), 3);
     assert_eq!((ids(&results[0]), ids(&results[2])), (vec![0, 1, 2], vec![19, 18, 17]));
@@ -381,10 +396,7 @@ fn recall_compares_the_search_with_a_full_sort() {
         &[json!({"id": 1, "vector": [0, 0]}), json!({"id": 2, "vector": [1, 1]}), json!({"id": 3, "vector": [5, 5]})],
     );
     let text = |body: &str| String::from_utf8(ask(&three, body).expect("recall").body).expect("UTF-8");
-    assert_eq!(
-        text(r#"{"num":1,"top_k":2}"#),
-        r#"{"avg_recall":1.0,"avg_exhaustive_count":2.0,"avg_ann_count":2.0}"#
-    );
+    assert_eq!(text(r#"{"num":1,"top_k":2}"#), r#"{"avg_recall":1.0,"avg_exhaustive_count":2.0,"avg_ann_count":2.0}"#);
     assert_eq!(text(""), r#"{"avg_recall":1.0,"avg_exhaustive_count":3.0,"avg_ann_count":3.0}"#);
     let truth = r#"{"rank_by":["vector","ANN",[1,1]],"top_k":1,"include_ground_truth":true}"#;
     assert!(text(truth).contains(
@@ -429,7 +441,8 @@ fn orders_agree_with_a_full_sort() {
         })
         .collect();
     let table = table(&[("a", "int"), ("b", "string")], &rows);
-    let key = |row: &Json| (row.get("a").and_then(Json::as_i64), row.get("b").and_then(Json::as_str).map(str::to_owned));
+    let key =
+        |row: &Json| (row.get("a").and_then(Json::as_i64), row.get("b").and_then(Json::as_str).map(str::to_owned));
     for (direction_a, direction_b) in [("asc", "asc"), ("asc", "desc"), ("desc", "asc"), ("desc", "desc")] {
         let mut sorted: Vec<&Json> = rows.iter().collect();
         sorted.sort_by(|left, right| {

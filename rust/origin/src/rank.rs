@@ -15,7 +15,10 @@ const EXPRESSION_DEPTH_MAX: usize = 32;
 #[derive(Clone, Debug)]
 pub enum Ranking {
     /// Nearest vectors first.
-    Nearest { ordinal: usize, query: Vec<f32> },
+    Nearest {
+        ordinal: usize,
+        query: Vec<f32>,
+    },
     /// Highest score first.
     Score(Expression),
     Order(Vec<(OrderKey, Direction)>),
@@ -36,9 +39,15 @@ pub enum Direction {
 #[derive(Clone, Debug)]
 pub enum Expression {
     Constant(f64),
-    Bm25 { ordinal: usize, query: TokenQuery },
+    Bm25 {
+        ordinal: usize,
+        query: TokenQuery,
+    },
     /// Dot product; the query's entries are sorted by dimension.
-    Sparse { ordinal: usize, query: Box<[(u32, f32)]> },
+    Sparse {
+        ordinal: usize,
+        query: Box<[(u32, f32)]>,
+    },
     /// 1 where the filter matches, else 0.
     Match(Filter),
     /// The attribute's number; nothing where it is null.
@@ -47,11 +56,22 @@ pub enum Expression {
     Max(Vec<Expression>),
     Product(Vec<Expression>),
     /// `xᵉ/(xᵉ+mᵉ)`
-    Saturate { of: Box<Expression>, midpoint: f64, exponent: f64 },
+    Saturate {
+        of: Box<Expression>,
+        midpoint: f64,
+        exponent: f64,
+    },
     /// `mᵉ/(xᵉ+mᵉ)`
-    Decay { of: Box<Expression>, midpoint: f64, exponent: f64 },
+    Decay {
+        of: Box<Expression>,
+        midpoint: f64,
+        exponent: f64,
+    },
     /// Absolute distance from the origin.
-    Distance { of: Box<Expression>, origin: f64 },
+    Distance {
+        of: Box<Expression>,
+        origin: f64,
+    },
 }
 
 impl Expression {
@@ -112,7 +132,10 @@ pub fn parse_expression(input: &Input<'_>, schema: &Schema) -> ApiResult<Express
 pub fn parse_vector_query(name: &str, query: &Input<'_>, schema: &Schema) -> ApiResult<(usize, Vec<f32>)> {
     let (ordinal, attribute) = find(name, schema)?;
     let AttrType::Vector { dims, .. } = attribute.kind else {
-        return Err(ApiError::invalid(format!("attribute \"{name}\" is not a vector attribute, it is {}", attribute.kind)));
+        return Err(ApiError::invalid(format!(
+            "attribute \"{name}\" is not a vector attribute, it is {}",
+            attribute.kind
+        )));
     };
     if let Input::Array(parts) = query {
         match parts.first() {
@@ -121,7 +144,8 @@ pub fn parse_vector_query(name: &str, query: &Input<'_>, schema: &Schema) -> Api
                 return Err(ApiError::invalid(reason));
             }
             Some(Input::Floats(_) | Input::Ints(_) | Input::Array(_)) => {
-                let reason = format!("multi-vector queries need a late interaction attribute, \"{name}\" is {}", attribute.kind);
+                let reason =
+                    format!("multi-vector queries need a late interaction attribute, \"{name}\" is {}", attribute.kind);
                 return Err(ApiError::invalid(reason));
             }
             _ => {}

@@ -111,9 +111,8 @@ fn scored_rows(
         let row = Row { table, slot, new: None, tokens: Some(&tokens) };
         filter.is_none_or(|filter| filter.root.matches(row))
     };
-    let order = |left: &(f32, u32), right: &(f32, u32)| {
-        right.0.total_cmp(&left.0).then_with(|| by_id(table, left.1, right.1))
-    };
+    let order =
+        |left: &(f32, u32), right: &(f32, u32)| right.0.total_cmp(&left.0).then_with(|| by_id(table, left.1, right.1));
     // The score comes first: a search leaves few rows, and only those are worth filtering.
     let best = best_of_parts(snapshot, window, order, snapshot.visible.as_ref(), |slot| {
         let score = scorer.score(slot);

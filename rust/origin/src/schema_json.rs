@@ -76,8 +76,24 @@ enum AnnInput {
 }
 
 const LANGUAGES: [&str; 18] = [
-    "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian",
-    "norwegian", "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish",
+    "arabic",
+    "danish",
+    "dutch",
+    "english",
+    "finnish",
+    "french",
+    "german",
+    "greek",
+    "hungarian",
+    "italian",
+    "norwegian",
+    "portuguese",
+    "romanian",
+    "russian",
+    "spanish",
+    "swedish",
+    "tamil",
+    "turkish",
 ];
 const LANGUAGES_WITHOUT_STOPWORDS: [&str; 5] = ["arabic", "greek", "romanian", "tamil", "turkish"];
 const TOKENIZERS: [&str; 6] = ["word_v0", "word_v1", "word_v2", "word_v3", "word_v4", PRE_TOKENIZED];
@@ -96,11 +112,7 @@ pub struct SchemaContext {
 ///
 /// # Errors
 /// 400 with the upstream's message; the schema may then be half changed.
-pub fn merge(
-    schema: &mut Schema,
-    changes: &[(String, AttributeSchemaInput)],
-    context: SchemaContext,
-) -> ApiResult<()> {
+pub fn merge(schema: &mut Schema, changes: &[(String, AttributeSchemaInput)], context: SchemaContext) -> ApiResult<()> {
     for (name, change) in changes {
         if name == "id" {
             merge_id(schema, change)?;
@@ -388,42 +400,50 @@ fn merge_drop(schema: &mut Schema, name: &str, change: &AttributeChange) -> ApiR
 /// The schema as the schema routes show it: nulls are explicit.
 #[must_use]
 pub fn show_v1(schema: &Schema) -> Json {
-    show(schema, |attribute| {
-        let mut shown = json!({"type": attribute.kind.to_string(), "filterable": null, "full_text_search": null});
-        match attribute.kind {
-            AttrType::Vector { .. } => shown["ann"] = json!(true),
-            AttrType::Sparse => shown["filterable"] = json!(false),
-            AttrType::Scalar(_) | AttrType::Array(_) => {
-                shown["filterable"] = json!(attribute.filterable);
-                shown["full_text_search"] = attribute.full_text_search.as_ref().map_or(Json::Null, show_full_text);
+    show(
+        schema,
+        |attribute| {
+            let mut shown = json!({"type": attribute.kind.to_string(), "filterable": null, "full_text_search": null});
+            match attribute.kind {
+                AttrType::Vector { .. } => shown["ann"] = json!(true),
+                AttrType::Sparse => shown["filterable"] = json!(false),
+                AttrType::Scalar(_) | AttrType::Array(_) => {
+                    shown["filterable"] = json!(attribute.filterable);
+                    shown["full_text_search"] = attribute.full_text_search.as_ref().map_or(Json::Null, show_full_text);
+                }
             }
-        }
-        shown
-    }, &json!({"filterable": null, "full_text_search": null}))
+            shown
+        },
+        &json!({"filterable": null, "full_text_search": null}),
+    )
 }
 
 /// The schema as metadata shows it: nulls are left out and `ann` says the metric.
 #[must_use]
 pub fn show_v2(schema: &Schema, metric: Option<Metric>) -> Json {
-    show(schema, |attribute| {
-        let mut shown = json!({"type": attribute.kind.to_string()});
-        match attribute.kind {
-            AttrType::Vector { .. } => {
-                shown["ann"] = metric.map_or(json!(true), |metric| json!({"distance_metric": metric.name()}));
-            }
-            AttrType::Sparse => {
-                shown["filterable"] = json!(false);
-                shown["sparse_knn"] = json!({"distance_metric": "dot_product"});
-            }
-            AttrType::Scalar(_) | AttrType::Array(_) => {
-                shown["filterable"] = json!(attribute.filterable);
-                if let Some(full_text) = &attribute.full_text_search {
-                    shown["full_text_search"] = show_full_text(full_text);
+    show(
+        schema,
+        |attribute| {
+            let mut shown = json!({"type": attribute.kind.to_string()});
+            match attribute.kind {
+                AttrType::Vector { .. } => {
+                    shown["ann"] = metric.map_or(json!(true), |metric| json!({"distance_metric": metric.name()}));
+                }
+                AttrType::Sparse => {
+                    shown["filterable"] = json!(false);
+                    shown["sparse_knn"] = json!({"distance_metric": "dot_product"});
+                }
+                AttrType::Scalar(_) | AttrType::Array(_) => {
+                    shown["filterable"] = json!(attribute.filterable);
+                    if let Some(full_text) = &attribute.full_text_search {
+                        shown["full_text_search"] = show_full_text(full_text);
+                    }
                 }
             }
-        }
-        shown
-    }, &json!({}))
+            shown
+        },
+        &json!({}),
+    )
 }
 
 fn show(schema: &Schema, show_one: impl Fn(&Attribute) -> Json, id_options: &Json) -> Json {

@@ -14,9 +14,14 @@ pub enum Record {
         more: bool,
         commits: Vec<Commit>,
     },
-    Delete { namespace: String, incarnation: u64 },
+    Delete {
+        namespace: String,
+        incarnation: u64,
+    },
     /// The last record of a snapshot: how many rows it holds.
-    End { rows: u64 },
+    End {
+        rows: u64,
+    },
 }
 
 /// The bytes are not a record of this version.

@@ -400,11 +400,17 @@ mod tests {
         put(&mut table, 1, "uno", 3);
         table.kill(&Id::Uint(2), 4);
         let titles = |seq| -> Vec<String> {
-            table.visible(seq).map(|slot| String::from_utf8_lossy(&{
-                let mut out = Vec::new();
-                table.value(slot, 1).write_json(&mut out);
-                out
-            }).into_owned()).collect()
+            table
+                .visible(seq)
+                .map(|slot| {
+                    String::from_utf8_lossy(&{
+                        let mut out = Vec::new();
+                        table.value(slot, 1).write_json(&mut out);
+                        out
+                    })
+                    .into_owned()
+                })
+                .collect()
         };
         assert_eq!(titles(0), Vec::<String>::new());
         assert_eq!(titles(2), ["\"one\"", "\"two\""]);

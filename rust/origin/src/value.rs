@@ -224,7 +224,10 @@ impl Element {
 pub enum AttrType {
     Scalar(Scalar),
     Array(Scalar),
-    Vector { dims: u32, element: Element },
+    Vector {
+        dims: u32,
+        element: Element,
+    },
     /// `{}f16`
     Sparse,
 }
@@ -406,8 +409,8 @@ pub fn format_timestamp(ms: i64) -> String {
 }
 
 fn format_moment(ms: i64, digits: usize) -> String {
-    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let moment =
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let fraction = format!("{:09}", moment.nanosecond());
     format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{}Z",

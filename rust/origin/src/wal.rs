@@ -92,10 +92,7 @@ pub fn frame(record: &[u8]) -> Vec<u8> {
 ///
 /// # Errors
 /// Reading fails, or `each` does.
-pub fn read_frames(
-    reader: &mut impl Read,
-    mut each: impl FnMut(&[u8]) -> io::Result<()>,
-) -> io::Result<(u64, u64)> {
+pub fn read_frames(reader: &mut impl Read, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<(u64, u64)> {
     let (mut frames, mut good_bytes) = (0, 0);
     let mut record = Vec::new();
     loop {
@@ -134,11 +131,7 @@ fn read_fully(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 ///
 /// # Errors
 /// Reading fails, the file is not a log of this version, or `each` fails.
-pub fn read_segment(
-    dir: &Path,
-    segment: u64,
-    each: impl FnMut(&[u8]) -> io::Result<()>,
-) -> io::Result<SegmentRead> {
+pub fn read_segment(dir: &Path, segment: u64, each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<SegmentRead> {
     let file = File::open(segment_path(dir, segment))?;
     let length = file.metadata()?.len();
     let mut reader = io::BufReader::with_capacity(1 << 20, file);

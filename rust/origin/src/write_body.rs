@@ -128,9 +128,7 @@ impl SourceInput {
     #[must_use]
     pub fn source(self) -> Source {
         match self {
-            Self::Name(source_namespace) => {
-                Source { source_namespace, source_region: None, dest_encryption: None }
-            }
+            Self::Name(source_namespace) => Source { source_namespace, source_region: None, dest_encryption: None },
             Self::Source(source) => source,
         }
     }
@@ -252,9 +250,10 @@ pub struct IdVec<'a>(pub Vec<IdInput<'a>>);
 impl<'a> IdVec<'a> {
     fn from_input(input: Input<'a>) -> Option<Self> {
         let ids = match input {
-            Input::Ints(numbers) => {
-                numbers.into_iter().map(|number| u64::try_from(number).ok().map(IdInput::Uint)).collect::<Option<_>>()?
-            }
+            Input::Ints(numbers) => numbers
+                .into_iter()
+                .map(|number| u64::try_from(number).ok().map(IdInput::Uint))
+                .collect::<Option<_>>()?,
             Input::Array(items) => {
                 let are_text = matches!(items.first(), Some(Input::Str(_)));
                 let read = |item| match item {
@@ -415,7 +414,10 @@ mod tests {
                 "upsert_rows[1].id: data did not match any variant of untagged enum Id at line 1 column ",
             ),
             (r#"{"patch_rows":[{"id":1.5}]}"#, "patch_rows[0].id: data did not match any variant of untagged enum Id"),
-            (r#"{"upsert_columns":{"id":5}}"#, "upsert_columns.id: data did not match any variant of untagged enum IdVec"),
+            (
+                r#"{"upsert_columns":{"id":5}}"#,
+                "upsert_columns.id: data did not match any variant of untagged enum IdVec",
+            ),
             (r#"{"deletes":["a",1]}"#, "deletes: data did not match any variant of untagged enum IdVec"),
             (
                 r#"{"distance_metric":"bad"}"#,

@@ -166,9 +166,8 @@ impl Draft {
     }
 
     fn column_values<'a>(&self, name: &str, column: &'a Column<'a>, rows: usize) -> ApiResult<Cow<'a, [Input<'a>]>> {
-        let uneven = |length: usize| {
-            ApiError::invalid(format!("column '{name}' has {length} values, but `id` has {rows}"))
-        };
+        let uneven =
+            |length: usize| ApiError::invalid(format!("column '{name}' has {length} values, but `id` has {rows}"));
         match column {
             Column::Values(values) if values.len() == rows => Ok(Cow::Borrowed(values)),
             Column::Values(values) => Err(uneven(values.len())),

@@ -100,10 +100,7 @@ fn every_row_has_every_vector_in_the_right_size() {
         (json!({"id": 3, "e": [1]}), "💔 document '3' has no value for vector attribute 'vector'"),
         (json!({"id": 3, "vector": null, "e": [1]}), "💔 document '3' has no value for vector attribute 'vector'"),
         (json!({"id": 3, "vector": [1], "e": [1]}), "💔 vector attribute 'vector' has 2 dimensions, but got 1"),
-        (
-            json!({"id": 3, "vector": "x", "e": [1]}),
-            "💔 vector attribute 'vector' is not base64 of little-endian f32",
-        ),
+        (json!({"id": 3, "vector": "x", "e": [1]}), "💔 vector attribute 'vector' is not base64 of little-endian f32"),
         (json!({"id": 3, "vector": [1, 1e39], "e": [1]}), "💔 vector attribute 'vector' must hold finite numbers only"),
         (
             json!({"id": 3, "vector": {"0": 1}, "e": [1]}),
@@ -128,18 +125,27 @@ fn limits_are_named() {
     let wide: serde_json::Map<String, Json> = (0..1025).map(|dim| (dim.to_string(), json!(1))).collect();
     for (row, part) in [
         (json!({"id": "x".repeat(65)}), "is too long: 65 bytes, the limit is 64 bytes"),
-        (json!({"id": "a", "s": "x".repeat(4097)}), "filterable value of attribute 's' is too large: 4097 bytes, the limit is 4096"),
-        (json!({"id": "a", "words": ["x".repeat(4097)]}), "filterable value of attribute 'words' is too large: 4097 bytes"),
+        (
+            json!({"id": "a", "s": "x".repeat(4097)}),
+            "filterable value of attribute 's' is too large: 4097 bytes, the limit is 4096",
+        ),
+        (
+            json!({"id": "a", "words": ["x".repeat(4097)]}),
+            "filterable value of attribute 'words' is too large: 4097 bytes",
+        ),
         (json!({"id": "a", "long": "x".repeat((8 << 20) + 1)}), "value of attribute 'long' is too large"),
         (json!({"id": "a", "sparse": wide}), "has 1025 non-zero weights, the limit is 1024"),
         (json!({"id": "a", "$x": 1}), "must not start with '$'"),
         (json!({"id": "a", "vector": vec![1; 10_753]}), "10753 dimensions, the limit is 10752"),
     ] {
-        let message = fixture.refused(json!({"upsert_rows": [row], "schema": schema, "distance_metric": "cosine_distance"}));
+        let message =
+            fixture.refused(json!({"upsert_rows": [row], "schema": schema, "distance_metric": "cosine_distance"}));
         assert!(message.contains(part), "{message}");
     }
     let words: Vec<String> = (0..10).map(|_| "x".repeat(4096)).collect();
-    fixture.write(json!({"upsert_rows": [{"id": "x".repeat(64), "words": words, "long": "x".repeat(5000)}], "schema": schema}));
+    fixture.write(
+        json!({"upsert_rows": [{"id": "x".repeat(64), "words": words, "long": "x".repeat(5000)}], "schema": schema}),
+    );
 }
 
 #[test]
@@ -184,9 +190,11 @@ fn conditions_compare_with_the_new_row() {
     fixture.write(json!({"upsert_rows": [{"id": 1, "vector": [1, 2], "at": 5}, {"id": 2, "vector": [3, 4], "at": 5},
         {"id": 3, "vector": [5, 6]}], "distance_metric": "cosine_distance"}));
     let newer = json!(["Or", [["at", "Lt", {"$ref_new": "at"}], ["at", "Eq", null]]]);
-    let answer = fixture.write(json!({"upsert_rows": [{"id": 1, "vector": [9, 9], "at": 4}, {"id": 2, "vector": [8, 8], "at": 6},
+    let answer = fixture.write(
+        json!({"upsert_rows": [{"id": 1, "vector": [9, 9], "at": 4}, {"id": 2, "vector": [8, 8], "at": 6},
         {"id": 3, "vector": [7, 7], "at": 1}, {"id": 4, "vector": [6, 6], "at": 0}], "upsert_condition": newer,
-        "return_affected_ids": true}));
+        "return_affected_ids": true}),
+    );
     assert_eq!(answer["upserted_ids"], json!([2, 3, 4]));
     assert_eq!(fixture.rows()[1]["vector"], json!([8.0, 8.0]));
     assert_eq!(fixture.rows()[3]["vector"], json!([6.0, 6.0]));
@@ -194,14 +202,16 @@ fn conditions_compare_with_the_new_row() {
     let answer = fixture.write(json!({"upsert_rows": [{"id": 1, "vector": [1, 2]}, {"id": 2, "vector": [1, 1]}],
         "upsert_condition": changed, "return_affected_ids": true}));
     assert_eq!(answer["upserted_ids"], json!([2]));
-    let answer = fixture.write(json!({"deletes": [1, 3, 77], "delete_condition": ["at", "Gt", 3], "return_affected_ids": true}));
+    let answer =
+        fixture.write(json!({"deletes": [1, 3, 77], "delete_condition": ["at", "Gt", 3], "return_affected_ids": true}));
     assert_eq!(answer["deleted_ids"], json!([1]));
 }
 
 #[test]
 fn duplicates_are_found_across_kinds_and_uuid_forms() {
     let fixture = fixture();
-    let prefix = "💔 This upsert contains duplicate document IDs and was not written. You should ensure that individual \
+    let prefix =
+        "💔 This upsert contains duplicate document IDs and was not written. You should ensure that individual \
                   upserts do not include duplicate documents. The duplicated IDs in this batch were the following: ";
     let rows = json!([{"id": 1}, {"id": 2}, {"id": 3}]);
     assert_eq!(
@@ -236,7 +246,10 @@ fn columns_are_even_and_may_be_null() {
     assert_eq!(fixture.rows(), json!([{"id": 1}, {"id": 2, "a": 5}]));
     fixture.write(json!({"patch_columns": {"id": [1, 2, 3], "a": [1, null, 2]}}));
     assert_eq!(fixture.rows(), json!([{"id": 1, "a": 1}, {"id": 2}]));
-    assert_eq!(fixture.refused(json!({"patch_columns": {"id": [1], "vector": [null]}})), "💔 patching vectors is currently unsupported");
+    assert_eq!(
+        fixture.refused(json!({"patch_columns": {"id": [1], "vector": [null]}})),
+        "💔 patching vectors is currently unsupported"
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The extension module `hevlayer._native`: conversions, release of the GIL and error mapping; no logic.
 
+#![allow(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
+
 mod cache;
 mod origin;
 mod splice;

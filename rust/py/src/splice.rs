@@ -24,20 +24,14 @@ const DETACH_BYTES: usize = 16 * 1024;
 fn refusal(py: Python<'_>, error: &splice::SpliceError) -> PyErr {
     let raised = SpliceError::new_err(error.message.clone());
     let value = raised.value(py);
-    let set = value
-        .setattr("code", error.code.as_str())
-        .and_then(|()| value.setattr("message", &error.message));
+    let set = value.setattr("code", error.code.as_str()).and_then(|()| value.setattr("message", &error.message));
     set.err().unwrap_or(raised)
 }
 
 /// Does work on a body, without the GIL when it is long. A panic becomes an ordinary exception.
 fn work<T: Send>(py: Python<'_>, body: &[u8], job: impl FnOnce() -> T + Send) -> PyResult<T> {
     let guarded = || catch_unwind(AssertUnwindSafe(job));
-    let done = if body.len() > DETACH_BYTES {
-        py.detach(guarded)
-    } else {
-        guarded()
-    };
+    let done = if body.len() > DETACH_BYTES { py.detach(guarded) } else { guarded() };
     done.map_err(|_| PyRuntimeError::new_err("the splicer failed on this body"))
 }
 
@@ -81,28 +75,16 @@ impl WriteScan {
     #[pyo3(signature = (body, *, patch_method = false))]
     fn new(body: Bound<'_, PyBytes>, patch_method: bool) -> PyResult<Self> {
         let bytes = body.as_bytes();
-        let scan = work_or_refuse(body.py(), bytes, || {
-            splice::WriteScan::new(bytes, patch_method)
-        })?;
-        Ok(Self {
-            scan,
-            body: Body::Bytes(body.unbind()),
-            chunks: Mutex::default(),
-        })
+        let scan = work_or_refuse(body.py(), bytes, || splice::WriteScan::new(bytes, patch_method))?;
+        Ok(Self { scan, body: Body::Bytes(body.unbind()), chunks: Mutex::default() })
     }
 
     #[staticmethod]
     #[pyo3(signature = (path, *, patch_method = false))]
     fn open(py: Python<'_>, path: PathBuf, patch_method: bool) -> PyResult<Self> {
         let mapped = py.detach(|| splice::Mapped::open(&path))?;
-        let scan = work_or_refuse(py, &mapped, || {
-            splice::WriteScan::new(&mapped, patch_method)
-        })?;
-        Ok(Self {
-            scan,
-            body: Body::File(mapped),
-            chunks: Mutex::default(),
-        })
+        let scan = work_or_refuse(py, &mapped, || splice::WriteScan::new(&mapped, patch_method))?;
+        Ok(Self { scan, body: Body::File(mapped), chunks: Mutex::default() })
     }
 
     #[getter]
@@ -177,31 +159,20 @@ impl WriteScan {
         distance_metric: Option<&str>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let Body::Bytes(object) = &self.body else {
-            return Err(PyTypeError::new_err(
-                "the scan of a file is rendered with render_chunk",
-            ));
+            return Err(PyTypeError::new_err("the scan of a file is rendered with render_chunk"));
         };
         if self.scan.is_untouched() {
             return Ok(object.bind(py).clone());
         }
         let body = object.as_bytes(py);
-        let bytes = work(py, body, || {
-            self.scan.render(body, stamp_ms, distance_metric)
-        })?;
+        let bytes = work(py, body, || self.scan.render(body, stamp_ms, distance_metric))?;
         Ok(PyBytes::new(py, &bytes))
     }
 
     #[pyo3(signature = (stamp_ms, *, distance_metric = None))]
-    fn rendered_length(
-        &self,
-        py: Python<'_>,
-        stamp_ms: u64,
-        distance_metric: Option<&str>,
-    ) -> PyResult<usize> {
+    fn rendered_length(&self, py: Python<'_>, stamp_ms: u64, distance_metric: Option<&str>) -> PyResult<usize> {
         let body = self.bytes(py);
-        work(py, body, || {
-            self.scan.rendered_length(body, stamp_ms, distance_metric)
-        })
+        work(py, body, || self.scan.rendered_length(body, stamp_ms, distance_metric))
     }
 
     #[pyo3(signature = (stamp_ms, offset, size, *, distance_metric = None))]
@@ -217,14 +188,7 @@ impl WriteScan {
         let bytes = work(py, body, || {
             let mut state = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
             let mut out = Vec::with_capacity(size.min(body.len()));
-            self.scan.render_chunk(
-                body,
-                &mut state,
-                stamp_ms,
-                distance_metric,
-                (offset, size),
-                &mut out,
-            );
+            self.scan.render_chunk(body, &mut state, stamp_ms, distance_metric, (offset, size), &mut out);
             out
         })?;
         Ok(PyBytes::new(py, &bytes))
@@ -243,10 +207,7 @@ impl QueryScan {
     fn new(body: Bound<'_, PyBytes>) -> PyResult<Self> {
         let bytes = body.as_bytes();
         let scan = work_or_refuse(body.py(), bytes, || splice::QueryScan::new(bytes))?;
-        Ok(Self {
-            scan,
-            body: body.unbind(),
-        })
+        Ok(Self { scan, body: body.unbind() })
     }
 
     #[getter]
@@ -319,18 +280,11 @@ impl QueryScan {
         vector: Option<&[u8]>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         if self.scan.nearest_to_id.is_some() && vector.is_none() {
-            return Err(PyValueError::new_err(
-                "a query with `nearest_to_id` is rendered with its vector",
-            ));
+            return Err(PyValueError::new_err("a query with `nearest_to_id` is rendered with its vector"));
         }
         let body = self.body.bind(py);
         let bytes = body.as_bytes();
-        let wanted = splice::QueryRender {
-            eventual,
-            watermark_ms,
-            exclude_reserved,
-            vector,
-        };
+        let wanted = splice::QueryRender { eventual, watermark_ms, exclude_reserved, vector };
         let edit = work(py, bytes, || self.scan.render(bytes, &wanted))?;
         Ok(edited(body, edit))
     }
@@ -352,10 +306,7 @@ fn strip_rows<'py>(body: Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyBytes>> {
 
 #[pyfunction]
 #[pyo3(signature = (body, under))]
-fn strip_schema<'py>(
-    body: Bound<'py, PyBytes>,
-    under: Option<&str>,
-) -> PyResult<Bound<'py, PyBytes>> {
+fn strip_schema<'py>(body: Bound<'py, PyBytes>, under: Option<&str>) -> PyResult<Bound<'py, PyBytes>> {
     let bytes = body.as_bytes();
     let edit = work(body.py(), bytes, || splice::strip_schema(bytes, under))?;
     Ok(edited(&body, edit))

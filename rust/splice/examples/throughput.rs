@@ -15,11 +15,8 @@ fn body(rows: usize, decimals: usize, separator: &str) -> Vec<u8> {
         if row > 0 {
             text.push(',');
         }
-        write!(
-            text,
-            "{{\"id\":{row},\"title\":\"A title of some words, number {row}\",\"vector\":["
-        )
-        .expect("a string");
+        write!(text, "{{\"id\":{row},\"title\":\"A title of some words, number {row}\",\"vector\":[")
+            .expect("a string");
         for at in 0..384 {
             state ^= state << 13;
             state ^= state >> 7;
@@ -46,20 +43,13 @@ fn report(name: &str, bytes: usize, mut job: impl FnMut()) {
         .collect();
     seconds.sort_by(f64::total_cmp);
     let median = seconds[RUNS / 2];
-    println!(
-        "{name:32} {bytes:>10} bytes  {:8.1} us  {:6.2} GB/s",
-        median * 1e6,
-        bytes as f64 / median / 1e9
-    );
+    println!("{name:32} {bytes:>10} bytes  {:8.1} us  {:6.2} GB/s", median * 1e6, bytes as f64 / median / 1e9);
 }
 
 fn main() {
-    for (name, decimals, separator) in [
-        ("8 decimals", 8, ","),
-        ("17 decimals", 17, ","),
-        ("17 decimals, spaced", 17, ", "),
-        ("3 decimals", 3, ","),
-    ] {
+    for (name, decimals, separator) in
+        [("8 decimals", 8, ","), ("17 decimals", 17, ","), ("17 decimals, spaced", 17, ", "), ("3 decimals", 3, ",")]
+    {
         let body = body(1000, decimals, separator);
         report(&format!("scan, {name}"), body.len(), || {
             black_box(WriteScan::new(black_box(&body), false).expect("a valid body"));

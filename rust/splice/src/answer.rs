@@ -22,8 +22,7 @@ fn is_reserved(name: &[u8]) -> bool {
 
 /// False when no key can be reserved: neither the prefix nor an escape that could spell it stands anywhere.
 fn may_hold_reserved(body: &[u8]) -> bool {
-    memmem::find(body, RESERVED_PREFIX.as_bytes()).is_some()
-        || memmem::find(body, b"\\u00").is_some()
+    memmem::find(body, RESERVED_PREFIX.as_bytes()).is_some() || memmem::find(body, b"\\u00").is_some()
 }
 
 /// Parts of an answer that go.
@@ -68,17 +67,10 @@ impl<'a> Stripper<'a> {
         }
         let body = self.body;
         reader.members(|reader, key| {
-            if name_is(body, key, |name| {
-                matches!(name, b"rows" | b"aggregation_groups")
-            }) {
+            if name_is(body, key, |name| matches!(name, b"rows" | b"aggregation_groups")) {
                 self.rows(reader)
-            } else if !nested
-                && reader.kind() == Kind::Array
-                && name_is(body, key, |name| name == b"results")
-            {
-                reader
-                    .elements(|reader, _| self.answer(reader, true))
-                    .map(|_| ())
+            } else if !nested && reader.kind() == Kind::Array && name_is(body, key, |name| name == b"results") {
+                reader.elements(|reader, _| self.answer(reader, true)).map(|_| ())
             } else {
                 reader.skip_value()
             }
@@ -108,10 +100,7 @@ fn strip<'a>(
     if !may_hold_reserved(body) {
         return Ok(None);
     }
-    let mut stripper = Stripper {
-        body,
-        cuts: Vec::new(),
-    };
+    let mut stripper = Stripper { body, cuts: Vec::new() };
     let mut reader = Reader::new(body);
     reader.skip_blank();
     walk(&mut stripper, &mut reader)?;
@@ -125,8 +114,7 @@ fn strip<'a>(
 /// # Errors
 /// The answer is not JSON, and reserved text stands in it; one without such text is not read at all.
 pub fn strip_rows(body: &[u8]) -> Result<Option<Vec<u8>>, SpliceError> {
-    strip(body, |stripper, reader| stripper.answer(reader, false))
-        .map_err(|fault| fault.explain(body))
+    strip(body, |stripper, reader| stripper.answer(reader, false)).map_err(|fault| fault.explain(body))
 }
 
 /// A map without reserved keys: the answer itself, or the object at its top-level key `under`. `None` when there are
@@ -175,10 +163,7 @@ fn with_results(body: &[u8]) -> Parsed<Option<Vec<u8>>> {
     }
     reader.members(|reader, key| {
         taken |= name_is(body, key, |name| name == b"results");
-        if rows_end.is_some()
-            || reader.kind() != Kind::Array
-            || !name_is(body, key, |name| name == b"rows")
-        {
+        if rows_end.is_some() || reader.kind() != Kind::Array || !name_is(body, key, |name| name == b"rows") {
             return reader.skip_value();
         }
         results.reserve(reader.bytes().len() - reader.at);
@@ -277,14 +262,9 @@ pub fn top_level(body: &[u8], keys: &[String]) -> Result<Vec<Option<(usize, usiz
     } else {
         reader.skip_value()
     };
-    read.and_then(|()| reader.finish())
-        .map_err(|fault| fault.explain(body))?;
+    read.and_then(|()| reader.finish()).map_err(|fault| fault.explain(body))?;
     if let Some((at, name)) = duplicate {
-        return Err(SpliceError::bad_json(
-            body,
-            at,
-            &format!("duplicate field `{name}`"),
-        ));
+        return Err(SpliceError::bad_json(body, at, &format!("duplicate field `{name}`")));
     }
     if !is_object {
         return Err(SpliceError::validation("the body must be a JSON object"));

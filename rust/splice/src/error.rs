@@ -42,18 +42,12 @@ impl std::error::Error for SpliceError {}
 impl SpliceError {
     #[must_use]
     pub fn validation(message: impl Into<String>) -> Self {
-        Self {
-            code: Code::ValidationError,
-            message: message.into(),
-        }
+        Self { code: Code::ValidationError, message: message.into() }
     }
 
     #[must_use]
     pub fn not_supported(message: impl Into<String>) -> Self {
-        Self {
-            code: Code::NotSupported,
-            message: message.into(),
-        }
+        Self { code: Code::NotSupported, message: message.into() }
     }
 
     /// A refusal in the words of the upstream, which counts lines from 1 and columns in bytes up to and with the
@@ -61,15 +55,12 @@ impl SpliceError {
     #[must_use]
     pub fn bad_json(body: &[u8], at: usize, reason: &str) -> Self {
         let before = &body[..body.len().min(at.saturating_add(1))];
-        let line_start =
-            memchr::memrchr(b'\n', &body[..at.min(body.len())]).map_or(0, |newline| newline + 1);
+        let line_start = memchr::memrchr(b'\n', &body[..at.min(body.len())]).map_or(0, |newline| newline + 1);
         let line = 1 + memchr::memchr_iter(b'\n', &body[..line_start]).count();
         let column = before.len() - line_start;
         Self {
             code: Code::BadJson,
-            message: format!(
-                "Failed to parse the request body as JSON: {reason} at line {line} column {column}"
-            ),
+            message: format!("Failed to parse the request body as JSON: {reason} at line {line} column {column}"),
         }
     }
 }

@@ -21,16 +21,10 @@ pub(crate) fn string_bits(window: &[u8; 32]) -> (u32, u32) {
         let (low, high) = split(window);
         let (low_stops, low_wide) = sse2::string(low);
         let (high_stops, high_wide) = sse2::string(high);
-        (
-            u32::from(low_stops) | (u32::from(high_stops) << 16),
-            u32::from(low_wide) | (u32::from(high_wide) << 16),
-        )
+        (u32::from(low_stops) | (u32::from(high_stops) << 16), u32::from(low_wide) | (u32::from(high_wide) << 16))
     }
     #[cfg(not(target_arch = "x86_64"))]
-    (
-        plain::bits(window, |byte| byte == b'"' || byte == b'\\' || byte < 0x20),
-        plain::bits(window, |byte| byte >= 0x80),
-    )
+    (plain::bits(window, |byte| byte == b'"' || byte == b'\\' || byte < 0x20), plain::bits(window, |byte| byte >= 0x80))
 }
 
 /// Bytes of a block of numbers.
@@ -81,8 +75,8 @@ fn split(window: &[u8; 32]) -> (&[u8; 16], &[u8; 16]) {
 #[cfg(target_arch = "x86_64")]
 mod sse2 {
     use std::arch::x86_64::{
-        __m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128,
-        _mm_set1_epi8, _mm_sub_epi8,
+        __m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
+        _mm_sub_epi8,
     };
 
     #[inline(always)]
@@ -104,10 +98,7 @@ mod sse2 {
         // SAFETY: SSE2 is part of x86-64.
         unsafe {
             let offset = _mm_sub_epi8(lanes, _mm_set1_epi8(0x30));
-            mask(_mm_cmpeq_epi8(
-                _mm_min_epu8(offset, _mm_set1_epi8(9)),
-                offset,
-            ))
+            mask(_mm_cmpeq_epi8(_mm_min_epu8(offset, _mm_set1_epi8(9)), offset))
         }
     }
 
@@ -126,10 +117,7 @@ mod sse2 {
             let quote = _mm_cmpeq_epi8(lanes, _mm_set1_epi8(0x22));
             let backslash = _mm_cmpeq_epi8(lanes, _mm_set1_epi8(0x5c));
             let control = _mm_cmpeq_epi8(_mm_min_epu8(lanes, _mm_set1_epi8(0x1f)), lanes);
-            (
-                mask(_mm_or_si128(_mm_or_si128(quote, backslash), control)),
-                mask(lanes),
-            )
+            (mask(_mm_or_si128(_mm_or_si128(quote, backslash), control)), mask(lanes))
         }
     }
 }
@@ -137,10 +125,7 @@ mod sse2 {
 #[cfg(any(test, not(target_arch = "x86_64")))]
 mod plain {
     pub fn bits(window: &[u8; 32], class: impl Fn(u8) -> bool) -> u32 {
-        window
-            .iter()
-            .enumerate()
-            .fold(0, |bits, (at, &byte)| bits | (u32::from(class(byte)) << at))
+        window.iter().enumerate().fold(0, |bits, (at, &byte)| bits | (u32::from(class(byte)) << at))
     }
 
     pub fn number_bits(block: &[u8; super::BLOCK]) -> super::NumberBits {
@@ -174,12 +159,8 @@ mod tests {
             for lane in 0..32 {
                 let mut window = [b'a'; 32];
                 window[lane] = byte;
-                assert_eq!(
-                    digit_bits(&window),
-                    plain::bits(&window, |byte| byte.is_ascii_digit())
-                );
-                let stops =
-                    plain::bits(&window, |byte| byte == b'"' || byte == b'\\' || byte < 0x20);
+                assert_eq!(digit_bits(&window), plain::bits(&window, |byte| byte.is_ascii_digit()));
+                let stops = plain::bits(&window, |byte| byte == b'"' || byte == b'\\' || byte < 0x20);
                 let wide = plain::bits(&window, |byte| byte >= 0x80);
                 assert_eq!(string_bits(&window), (stops, wide));
             }

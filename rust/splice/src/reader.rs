@@ -56,20 +56,12 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            bytes,
-            at: 0,
-            depth: 0,
-        }
+        Self { bytes, at: 0, depth: 0 }
     }
 
     /// A reader that continues at a position of text that was read before.
     pub fn resume(bytes: &'a [u8], at: usize) -> Self {
-        Self {
-            bytes,
-            at,
-            depth: 0,
-        }
+        Self { bytes, at, depth: 0 }
     }
 
     pub fn bytes(&self) -> &'a [u8] {
@@ -82,20 +74,13 @@ impl<'a> Reader<'a> {
     }
 
     fn fault<T>(&self, reason: &'static str) -> Parsed<T> {
-        Err(Fault {
-            at: self.at,
-            reason,
-        })
+        Err(Fault { at: self.at, reason })
     }
 
     /// A fault at the current byte, or `eof` when there is none.
     #[cold]
     fn unexpected<T>(&self, reason: &'static str, eof: &'static str) -> Parsed<T> {
-        let reason = if self.at >= self.bytes.len() {
-            eof
-        } else {
-            reason
-        };
+        let reason = if self.at >= self.bytes.len() { eof } else { reason };
         self.fault(reason)
     }
 
@@ -123,9 +108,7 @@ impl<'a> Reader<'a> {
     /// The array or object at the current position closes at once.
     pub fn opens_empty(&self) -> bool {
         let rest = self.bytes.get(self.at + 1..).unwrap_or_default();
-        let first = rest
-            .iter()
-            .find(|byte| !matches!(byte, b' ' | b'\n' | b'\t' | b'\r'));
+        let first = rest.iter().find(|byte| !matches!(byte, b' ' | b'\n' | b'\t' | b'\r'));
         matches!(first, Some(b']' | b'}'))
     }
 
@@ -157,12 +140,7 @@ impl<'a> Reader<'a> {
         if self.peek() != Some(b'}') {
             loop {
                 let (start, escaped) = self.key(last_end.is_some())?;
-                let key = Key {
-                    start,
-                    end: self.at,
-                    escaped,
-                    previous_end: last_end,
-                };
+                let key = Key { start, end: self.at, escaped, previous_end: last_end };
                 self.colon()?;
                 each(self, key)?;
                 last_end = Some(self.at);
@@ -186,10 +164,7 @@ impl<'a> Reader<'a> {
     /// Reads the array at the current position. `each` is called at the start of each element with its index and must
     /// read exactly that element.
     #[inline]
-    pub fn elements(
-        &mut self,
-        mut each: impl FnMut(&mut Self, usize) -> Parsed<()>,
-    ) -> Parsed<Span> {
+    pub fn elements(&mut self, mut each: impl FnMut(&mut Self, usize) -> Parsed<()>) -> Parsed<Span> {
         self.enter()?;
         self.skip_blank();
         let mut last_end = None;
@@ -346,8 +321,7 @@ impl<'a> Reader<'a> {
 
     #[inline(always)]
     fn at_number(&self) -> bool {
-        self.peek()
-            .is_some_and(|byte| byte.wrapping_sub(b'0') < 10 || byte == b'-')
+        self.peek().is_some_and(|byte| byte.wrapping_sub(b'0') < 10 || byte == b'-')
     }
 
     /// From the start of a number, steps over as many as can be told to be plain and followed by a comma, a block at
@@ -360,19 +334,11 @@ impl<'a> Reader<'a> {
         let mut in_whole = 0_u64;
         let mut after_lone_zero = 0_u64;
         let mut block_at = self.at;
-        while let Some(block) = self
-            .bytes
-            .get(block_at..)
-            .and_then(|rest| rest.first_chunk::<{ lanes::BLOCK }>())
-        {
+        while let Some(block) = self.bytes.get(block_at..).and_then(|rest| rest.first_chunk::<{ lanes::BLOCK }>()) {
             let bits = lanes::number_bits(block);
             let known = bits.digit | bits.minus | bits.point | bits.comma | bits.space;
             // The bytes before the first one of another kind.
-            let valid = if known == u64::MAX {
-                u64::MAX
-            } else {
-                (1 << (!known).trailing_zeros()) - 1
-            };
+            let valid = if known == u64::MAX { u64::MAX } else { (1 << (!known).trailing_zeros()) - 1 };
             let past_digit = (bits.digit << 1) | after_digit;
             let past_minus = (bits.minus << 1) | after_minus;
             let past_point = (bits.point << 1) | after_point;
@@ -416,11 +382,7 @@ impl<'a> Reader<'a> {
     #[inline(always)]
     fn number(&mut self) -> Parsed<()> {
         let digits_at = self.at + usize::from(self.bytes[self.at] == b'-');
-        if let Some(window) = self
-            .bytes
-            .get(digits_at..)
-            .and_then(|rest| rest.first_chunk::<32>())
-        {
+        if let Some(window) = self.bytes.get(digits_at..).and_then(|rest| rest.first_chunk::<32>()) {
             let other = !u64::from(lanes::digit_bits(window));
             let whole = other.trailing_zeros() as usize;
             let mut end = whole;
@@ -499,11 +461,7 @@ impl<'a> Reader<'a> {
         let mut wide = false;
         self.at = start;
         loop {
-            while let Some(window) = self
-                .bytes
-                .get(self.at..)
-                .and_then(|rest| rest.first_chunk::<32>())
-            {
+            while let Some(window) = self.bytes.get(self.at..).and_then(|rest| rest.first_chunk::<32>()) {
                 let (stops, high) = lanes::string_bits(window);
                 if stops == 0 {
                     wide |= high != 0;
@@ -522,8 +480,7 @@ impl<'a> Reader<'a> {
                     self.escape()?;
                 }
                 Some(0..=0x1f) => {
-                    return self
-                        .fault("control character (\\u0000-\\u001F) found while parsing a string");
+                    return self.fault("control character (\\u0000-\\u001F) found while parsing a string");
                 }
                 Some(byte) => {
                     // Fewer than 32 bytes are left.

@@ -117,21 +117,9 @@ impl Tape {
         let at = end + read_number(&self.packed, from);
         let tag = self.packed[*from];
         *from += 1;
-        let cut = if tag & CUTS == 0 {
-            0
-        } else {
-            read_number(&self.packed, from)
-        };
-        let rows = if matches!(tag & TAG, 4..=6) {
-            read_number(&self.packed, from)
-        } else {
-            0
-        };
-        Some(Edit {
-            at,
-            cut,
-            piece: Piece::unpack(tag & TAG, rows),
-        })
+        let cut = if tag & CUTS == 0 { 0 } else { read_number(&self.packed, from) };
+        let rows = if matches!(tag & TAG, 4..=6) { read_number(&self.packed, from) } else { 0 };
+        Some(Edit { at, cut, piece: Piece::unpack(tag & TAG, rows) })
     }
 }
 
@@ -198,11 +186,7 @@ impl Texts {
     pub fn new(stamp_ms: u64, metric: Option<&str>) -> Self {
         let mut stamp_key = quote(STAMP_ATTRIBUTE);
         stamp_key.push(b':');
-        Self {
-            stamp: stamp_ms.to_string().into_bytes(),
-            stamp_key,
-            metric: metric.map(quote),
-        }
+        Self { stamp: stamp_ms.to_string().into_bytes(), stamp_key, metric: metric.map(quote) }
     }
 
     /// Appends the piece; of a column only its opening bracket, its rows follow from `put_rows`.
@@ -249,11 +233,9 @@ impl Texts {
     /// The edit with the metric left alone when there is none to put in.
     fn settle(&self, edit: Edit) -> Edit {
         match edit.piece {
-            Piece::MetricMember { .. } | Piece::MetricValue if self.metric.is_none() => Edit {
-                cut: 0,
-                piece: Piece::Nothing,
-                ..edit
-            },
+            Piece::MetricMember { .. } | Piece::MetricValue if self.metric.is_none() => {
+                Edit { cut: 0, piece: Piece::Nothing, ..edit }
+            }
             _ => edit,
         }
     }
@@ -328,8 +310,7 @@ impl Renderer {
                 self.rows_left -= rows;
                 self.leftover.clear();
                 self.leftover_at = 0;
-                self.texts
-                    .put_rows(rows, self.rows_left == 0, &mut self.leftover);
+                self.texts.put_rows(rows, self.rows_left == 0, &mut self.leftover);
                 continue;
             }
             let until = self.next.map_or(body.len(), |edit| edit.at);
@@ -370,11 +351,7 @@ pub(crate) fn rendered_len(body: &[u8], tape: &Tape, texts: &Texts) -> usize {
         length = length - edit.cut + text.len();
         if let Piece::StampColumn { rows, .. } | Piece::StampColumnValue { rows } = edit.piece {
             // Every row's stamp is followed by a comma or the bracket.
-            length += if rows == 0 {
-                1
-            } else {
-                rows * (texts.stamp.len() + 1)
-            };
+            length += if rows == 0 { 1 } else { rows * (texts.stamp.len() + 1) };
         }
     }
     length
@@ -387,14 +364,7 @@ mod tests {
     fn sample() -> (&'static [u8], Tape) {
         let mut tape = Tape::default();
         tape.push(2, 3, Piece::StampMember { comma: true });
-        tape.push(
-            5,
-            0,
-            Piece::StampColumn {
-                comma: false,
-                rows: 600,
-            },
-        );
+        tape.push(5, 0, Piece::StampColumn { comma: false, rows: 600 });
         tape.push(300, 1, Piece::StampColumnValue { rows: 0 });
         tape.push(301, 0, Piece::MetricMember { comma: true });
         tape.push(400, 100, Piece::Nothing);

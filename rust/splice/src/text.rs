@@ -52,16 +52,11 @@ pub(crate) fn decode(raw: &[u8]) -> Decoded<'_> {
         out.push(plain);
     }
     out.push_str(rest);
-    Decoded {
-        text: Cow::Owned(out),
-        exact,
-    }
+    Decoded { text: Cow::Owned(out), exact }
 }
 
 fn hex_unit(text: &str) -> u32 {
-    text.get(..4)
-        .and_then(|digits| u32::from_str_radix(digits, 16).ok())
-        .unwrap_or(0)
+    text.get(..4).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0)
 }
 
 /// An integer in 0..2^64 from a number's text; `None` for any other number, also for `1.0`, `1e3` and `-0`.
@@ -117,14 +112,7 @@ mod tests {
 
     #[test]
     fn lone_surrogates_are_replaced_and_told() {
-        for raw in [
-            r"\ud83d",
-            r"\ude00",
-            r"\ud83dx",
-            r"\ud83d\n",
-            r"\ud83d\ud83d",
-            r"\ud83d\u0041",
-        ] {
+        for raw in [r"\ud83d", r"\ude00", r"\ud83dx", r"\ud83d\n", r"\ud83d\ud83d", r"\ud83d\u0041"] {
             assert!(!decode(raw.as_bytes()).exact, "{raw}");
         }
         assert_eq!(decode(br"\ud83d\u0041").text, "\u{fffd}A");
@@ -134,15 +122,7 @@ mod tests {
     #[test]
     fn only_plain_integers_are_uints() {
         assert_eq!(uint(b"18446744073709551615"), Some(u64::MAX));
-        for raw in [
-            "18446744073709551616",
-            "99999999999999999999",
-            "-1",
-            "-0",
-            "1.0",
-            "1e3",
-            "",
-        ] {
+        for raw in ["18446744073709551616", "99999999999999999999", "-1", "-0", "1.0", "1e3", ""] {
             assert_eq!(uint(raw.as_bytes()), None, "{raw}");
         }
     }

@@ -2,8 +2,7 @@
 //! rule, nothing panics, and what is rendered is JSON again.
 
 use hevlayer_splice::{
-    layer_results, strip_rows, strip_schema, top_level, Code, QueryRender, QueryScan, RenderState,
-    WriteScan,
+    layer_results, strip_rows, strip_schema, top_level, Code, QueryRender, QueryScan, RenderState, WriteScan,
 };
 use serde::de::IgnoredAny;
 
@@ -42,8 +41,7 @@ impl Dice {
 }
 
 fn damage(seed: &[u8], dice: &mut Dice) -> Vec<u8> {
-    const ALPHABET: &[u8] =
-        b"{}[]\",:\\ \n0123456789.-+eEtrufalsn\x00\x1f\x7f\x80\xc3\xa9\xed\xa0\xff_hevlayer_";
+    const ALPHABET: &[u8] = b"{}[]\",:\\ \n0123456789.-+eEtrufalsn\x00\x1f\x7f\x80\xc3\xa9\xed\xa0\xff_hevlayer_";
     let mut body = seed.to_vec();
     for _ in 0..=dice.roll(3) {
         let at = dice.roll(body.len() + 1);
@@ -88,68 +86,31 @@ fn damaged_writes() {
             accepted += 1;
             assert!(is_json(body), "{}", body.escape_ascii());
             let rendered = scan.render(body, 1_777, Some("cosine_distance"));
-            assert!(
-                is_json(&rendered),
-                "{}\n{}",
-                body.escape_ascii(),
-                rendered.escape_ascii()
-            );
-            assert_eq!(
-                rendered.len(),
-                scan.rendered_length(body, 1_777, Some("cosine_distance"))
-            );
+            assert!(is_json(&rendered), "{}\n{}", body.escape_ascii(), rendered.escape_ascii());
+            assert_eq!(rendered.len(), scan.rendered_length(body, 1_777, Some("cosine_distance")));
             let mut state = RenderState::default();
             let mut chunks = Vec::new();
             for offset in (0..rendered.len()).step_by(37) {
-                scan.render_chunk(
-                    body,
-                    &mut state,
-                    1_777,
-                    Some("cosine_distance"),
-                    (offset, 37),
-                    &mut chunks,
-                );
+                scan.render_chunk(body, &mut state, 1_777, Some("cosine_distance"), (offset, 37), &mut chunks);
             }
             assert_eq!(chunks, rendered, "{}", body.escape_ascii());
             let rows = scan.upserts + scan.patches + scan.deletes;
-            assert!(
-                scan.ids(body).len() as u64 <= 2 * rows,
-                "a uuid has two keys at most"
-            );
+            assert!(scan.ids(body).len() as u64 <= 2 * rows, "a uuid has two keys at most");
         }
         Err(error) => {
             refused += 1;
-            let is_syntax =
-                error.code == Code::BadJson && !error.message.contains("duplicate field");
-            assert_eq!(
-                is_syntax,
-                !is_json(body),
-                "{}: {}",
-                error,
-                body.escape_ascii()
-            );
+            let is_syntax = error.code == Code::BadJson && !error.message.contains("duplicate field");
+            assert_eq!(is_syntax, !is_json(body), "{}: {}", error, body.escape_ascii());
         }
     });
-    assert!(
-        accepted > MUTATIONS / 20 && refused > MUTATIONS / 4,
-        "{accepted} accepted, {refused} refused"
-    );
+    assert!(accepted > MUTATIONS / 20 && refused > MUTATIONS / 4, "{accepted} accepted, {refused} refused");
 }
 
 #[test]
 fn damaged_queries() {
     let renders = [
-        QueryRender {
-            eventual: true,
-            watermark_ms: Some(5),
-            exclude_reserved: true,
-            vector: Some(b"[1]"),
-        },
-        QueryRender {
-            exclude_reserved: true,
-            vector: Some(b"[1]"),
-            ..QueryRender::default()
-        },
+        QueryRender { eventual: true, watermark_ms: Some(5), exclude_reserved: true, vector: Some(b"[1]") },
+        QueryRender { exclude_reserved: true, vector: Some(b"[1]"), ..QueryRender::default() },
     ];
     let mut accepted = 0;
     each_mutation(&QUERIES, |body| match QueryScan::new(body) {
@@ -158,25 +119,13 @@ fn damaged_queries() {
             assert!(is_json(body), "{}", body.escape_ascii());
             for render in &renders {
                 if let Some(rendered) = scan.render(body, render) {
-                    assert!(
-                        is_json(&rendered),
-                        "{}\n{}",
-                        body.escape_ascii(),
-                        rendered.escape_ascii()
-                    );
+                    assert!(is_json(&rendered), "{}\n{}", body.escape_ascii(), rendered.escape_ascii());
                 }
             }
         }
         Err(error) => {
-            let is_syntax =
-                error.code == Code::BadJson && !error.message.contains("duplicate field");
-            assert_eq!(
-                is_syntax,
-                !is_json(body),
-                "{}: {}",
-                error,
-                body.escape_ascii()
-            );
+            let is_syntax = error.code == Code::BadJson && !error.message.contains("duplicate field");
+            assert_eq!(is_syntax, !is_json(body), "{}: {}", error, body.escape_ascii());
         }
     });
     assert!(accepted > MUTATIONS / 20, "{accepted} accepted");
@@ -186,32 +135,16 @@ fn damaged_queries() {
 fn damaged_answers() {
     let mut changed = 0;
     each_mutation(&ANSWERS, |body| {
-        assert_eq!(
-            layer_results(body).is_ok(),
-            is_json(body),
-            "{}",
-            body.escape_ascii()
-        );
-        let edits = [
-            strip_rows(body),
-            Ok(strip_schema(body, Some("billing"))),
-            layer_results(body),
-        ];
+        assert_eq!(layer_results(body).is_ok(), is_json(body), "{}", body.escape_ascii());
+        let edits = [strip_rows(body), Ok(strip_schema(body, Some("billing"))), layer_results(body)];
         for edited in edits.into_iter().filter_map(|edit| edit.ok().flatten()) {
             changed += 1;
             assert!(is_json(body), "{}", body.escape_ascii());
-            assert!(
-                is_json(&edited),
-                "{}\n{}",
-                body.escape_ascii(),
-                edited.escape_ascii()
-            );
+            assert!(is_json(&edited), "{}\n{}", body.escape_ascii(), edited.escape_ascii());
         }
         let members = top_level(body, &["rows".to_owned()]);
         assert_eq!(
-            members.is_err_and(
-                |error| error.code == Code::BadJson && !error.message.contains("duplicate")
-            ),
+            members.is_err_and(|error| error.code == Code::BadJson && !error.message.contains("duplicate")),
             !is_json(body)
         );
     });
@@ -240,24 +173,14 @@ fn damaged_number_lists() {
     for round in 0..MUTATIONS {
         let separator = if round % 3 == 0 { ", " } else { "," };
         let kinds = if round % 5 == 0 { NUMBERS.len() } else { 6 };
-        let list: Vec<&str> = (0..dice.roll(60))
-            .map(|_| NUMBERS[dice.roll(kinds)])
-            .collect();
+        let list: Vec<&str> = (0..dice.roll(60)).map(|_| NUMBERS[dice.roll(kinds)]).collect();
         let mut body = format!("{{\"a\":[{}]}}", list.join(separator)).into_bytes();
         if round % 2 == 0 {
             body = damage(&body, &mut dice);
         }
         let read = WriteScan::new(&body, false).is_ok_and(|scan| !scan.writes_rows);
-        assert_eq!(
-            read,
-            is_json(&body) && body.trim_ascii_start().first() != Some(&b'['),
-            "{}",
-            body.escape_ascii()
-        );
+        assert_eq!(read, is_json(&body) && body.trim_ascii_start().first() != Some(&b'['), "{}", body.escape_ascii());
         accepted += usize::from(read);
     }
-    assert!(
-        accepted > MUTATIONS / 4 && accepted < MUTATIONS * 9 / 10,
-        "{accepted} accepted"
-    );
+    assert!(accepted > MUTATIONS / 4 && accepted < MUTATIONS * 9 / 10, "{accepted} accepted");
 }

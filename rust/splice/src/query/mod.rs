@@ -52,9 +52,7 @@ impl QueryScan {
     pub fn new(body: &[u8]) -> Result<Self, SpliceError> {
         let mut walk = Walk::new(body);
         let mut reader = Reader::new(body);
-        walk.body(&mut reader)
-            .and_then(|()| reader.finish())
-            .map_err(|fault| fault.explain(body))?;
+        walk.body(&mut reader).and_then(|()| reader.finish()).map_err(|fault| fault.explain(body))?;
         walk.conclude()
     }
 

@@ -31,19 +31,11 @@ struct Edits(Vec<Edit>);
 
 impl Edits {
     fn insert(&mut self, at: usize, text: &[u8]) {
-        self.0.push(Edit {
-            at,
-            cut: 0,
-            text: text.to_vec(),
-        });
+        self.0.push(Edit { at, cut: 0, text: text.to_vec() });
     }
 
     fn replace(&mut self, start: usize, end: usize, text: Vec<u8>) {
-        self.0.push(Edit {
-            at: start,
-            cut: end - start,
-            text,
-        });
+        self.0.push(Edit { at: start, cut: end - start, text });
     }
 
     fn apply(mut self, body: &[u8]) -> Option<Vec<u8>> {
@@ -73,10 +65,7 @@ struct Appender {
 
 impl Appender {
     fn new(leg: &Leg) -> Self {
-        Self {
-            close: leg.close,
-            comma: !leg.empty,
-        }
+        Self { close: leg.close, comma: !leg.empty }
     }
 
     fn append(&mut self, edits: &mut Edits, key: &str, value: &[u8]) {
@@ -131,11 +120,7 @@ impl QueryScan {
                 nulls.push(*member);
                 continue;
             }
-            edits.replace(
-                member.key_start,
-                member.key_end,
-                quote(Field::RankBy.name()),
-            );
+            edits.replace(member.key_start, member.key_end, quote(Field::RankBy.name()));
             if field == Field::Vector {
                 edits.insert(member.value_start, HEAD);
                 edits.insert(member.value_end, b"]");
@@ -159,11 +144,7 @@ fn remove(mut members: Vec<Member>, edits: &mut Edits) {
         let leads = member.previous_end.is_none() || member.previous_end == head_end;
         if leads {
             head_end = Some(member.value_end);
-            edits.replace(
-                member.key_start,
-                member.next_start.unwrap_or(member.value_end),
-                Vec::new(),
-            );
+            edits.replace(member.key_start, member.next_start.unwrap_or(member.value_end), Vec::new());
         } else if let Some(start) = member.previous_end {
             edits.replace(start, member.value_end, Vec::new());
         }
@@ -193,13 +174,7 @@ fn splice_leg(leg: &Leg, render: &QueryRender<'_>, end: &mut Appender, edits: &m
 }
 
 fn exclude_reserved(leg: &Leg, edits: &mut Edits) {
-    if let Exclude::List {
-        close,
-        mut empty,
-        stamp,
-        shard,
-    } = leg.exclude
-    {
+    if let Exclude::List { close, mut empty, stamp, shard } = leg.exclude {
         let mut names = Vec::new();
         for (name, there) in [(STAMP_ATTRIBUTE, stamp), (SHARD_ATTRIBUTE, shard)] {
             if !there {

@@ -69,9 +69,7 @@ impl<'a> Walk<'a> {
             Kind::Object => {}
             Kind::Array => {
                 // A struct may be read from an array of its fields in order; such a query would lose its watermark.
-                self.refuse(|| {
-                    SpliceError::validation("the body must be a JSON object, not an array")
-                });
+                self.refuse(|| SpliceError::validation("the body must be a JSON object, not an array"));
                 return reader.skip_value();
             }
             _ => return reader.skip_value(),
@@ -94,13 +92,7 @@ impl<'a> Walk<'a> {
             };
             if leg.member(field).is_some() {
                 let body = self.body;
-                self.refuse(|| {
-                    SpliceError::bad_json(
-                        body,
-                        key.start,
-                        &format!("duplicate field `{}`", field.name()),
-                    )
-                });
+                self.refuse(|| SpliceError::bad_json(body, key.start, &format!("duplicate field `{}`", field.name())));
                 return reader.skip_value();
             }
             let kind = reader.kind();
@@ -142,11 +134,7 @@ impl<'a> Walk<'a> {
         match (field, kind) {
             (Field::RankBy, _) => self.rank_by(reader, index, leg),
             (Field::IncludeAttributes, _) => {
-                leg.include = if kind == Kind::True {
-                    Include::All
-                } else {
-                    Include::Other
-                };
+                leg.include = if kind == Kind::True { Include::All } else { Include::Other };
                 reader.skip_value()
             }
             (Field::ExcludeAttributes, Kind::Array) => self.exclude(reader, leg),
@@ -165,10 +153,7 @@ impl<'a> Walk<'a> {
             (Field::NearestToId, _) if index.is_none() => self.nearest_to_id(reader, kind),
             (Field::NearestToId, _) => {
                 self.refuse(|| {
-                    SpliceError::validation(format!(
-                        "{}: not possible in a sub-query",
-                        place(index, "nearest_to_id")
-                    ))
+                    SpliceError::validation(format!("{}: not possible in a sub-query", place(index, "nearest_to_id")))
                 });
                 reader.skip_value()
             }
@@ -178,10 +163,7 @@ impl<'a> Walk<'a> {
             }
             (Field::AsOf | Field::Between | Field::Cursor, _) => {
                 self.refuse(|| {
-                    SpliceError::not_supported(format!(
-                        "`{}` is not supported yet",
-                        place(index, field.name())
-                    ))
+                    SpliceError::not_supported(format!("`{}` is not supported yet", place(index, field.name())))
                 });
                 reader.skip_value()
             }
@@ -197,9 +179,7 @@ impl<'a> Walk<'a> {
         reader.elements(|reader, index| {
             self.legs = index + 1;
             if index >= LEGS_MAX {
-                self.refuse(|| {
-                    SpliceError::validation(format!("queries: at most {LEGS_MAX} sub-queries"))
-                });
+                self.refuse(|| SpliceError::validation(format!("queries: at most {LEGS_MAX} sub-queries")));
                 return reader.skip_value();
             }
             match reader.kind() {
@@ -211,9 +191,7 @@ impl<'a> Walk<'a> {
                 kind => {
                     if kind == Kind::Array {
                         self.refuse(|| {
-                            SpliceError::validation(format!(
-                                "queries[{index}]: expected an object, not an array"
-                            ))
+                            SpliceError::validation(format!("queries[{index}]: expected an object, not an array"))
                         });
                     }
                     reader.skip_value()
@@ -224,12 +202,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Tells the rankings that matter apart: `[attribute, operator, …]` or `[function, …]`.
-    fn rank_by(
-        &mut self,
-        reader: &mut Reader<'a>,
-        index: Option<usize>,
-        leg: &mut Leg,
-    ) -> Parsed<()> {
+    fn rank_by(&mut self, reader: &mut Reader<'a>, index: Option<usize>, leg: &mut Leg) -> Parsed<()> {
         let mut first = None;
         let mut second = None;
         let mut length = 0;
@@ -252,8 +225,7 @@ impl<'a> Walk<'a> {
         let (first, second) = (first.as_deref(), second.as_deref());
         leg.knn = first.is_some() && second == Some("kNN");
         // An attribute may be called like a ranking: then an operator follows it, and what that is applied to.
-        let is_attribute =
-            matches!(second, Some("asc" | "desc")) || (second.is_some() && length > 2);
+        let is_attribute = matches!(second, Some("asc" | "desc")) || (second.is_some() && length > 2);
         let unbuilt = UNBUILT_RANKINGS
             .into_iter()
             .find(|&ranking| second == Some(ranking) || (first == Some(ranking) && !is_attribute));
@@ -279,12 +251,7 @@ impl<'a> Walk<'a> {
             shard |= name == SHARD_ATTRIBUTE;
             Ok(())
         })?;
-        leg.exclude = Exclude::List {
-            close: span.close,
-            empty: span.last_end.is_none(),
-            stamp,
-            shard,
-        };
+        leg.exclude = Exclude::List { close: span.close, empty: span.last_end.is_none(), stamp, shard };
         Ok(())
     }
 
@@ -306,9 +273,7 @@ impl<'a> Walk<'a> {
         let start = reader.at;
         let id = if reader.kind() == Kind::String {
             let decoded = self.string(reader)?;
-            decoded
-                .exact
-                .then(|| NearestId::String(decoded.text.into_owned()))
+            decoded.exact.then(|| NearestId::String(decoded.text.into_owned()))
         } else {
             reader.skip_value()?;
             text::uint(&self.body[start..reader.at]).map(NearestId::Uint)
@@ -316,9 +281,7 @@ impl<'a> Walk<'a> {
         match id {
             Some(id) => ids.push(id),
             None => self.refuse(|| {
-                SpliceError::validation(
-                    "nearest_to_id: expected ids, each a string or an unsigned integer",
-                )
+                SpliceError::validation("nearest_to_id: expected ids, each a string or an unsigned integer")
             }),
         }
         Ok(())
@@ -336,11 +299,7 @@ impl<'a> Walk<'a> {
             return Err(refusal);
         }
         let mut scan = QueryScan {
-            dialect: if is_layer {
-                Dialect::Layer
-            } else {
-                Dialect::Native
-            },
+            dialect: if is_layer { Dialect::Layer } else { Dialect::Native },
             multi: self.multi,
             legs: if self.multi { self.legs } else { 1 },
             has_consistency: self.top.has(Field::Consistency),
@@ -369,44 +328,24 @@ impl<'a> Walk<'a> {
     }
 
     fn check_layer(&mut self) {
-        let layer = if self.top.has(Field::NearestToId) {
-            Field::NearestToId
-        } else {
-            Field::Vector
-        };
-        let rivals = [
-            Field::RankBy,
-            Field::AggregateBy,
-            Field::Queries,
-            Field::Vector,
-        ];
-        let rival = rivals
-            .into_iter()
-            .find(|&rival| rival != layer && self.top.has(rival));
+        let layer = if self.top.has(Field::NearestToId) { Field::NearestToId } else { Field::Vector };
+        let rivals = [Field::RankBy, Field::AggregateBy, Field::Queries, Field::Vector];
+        let rival = rivals.into_iter().find(|&rival| rival != layer && self.top.has(rival));
         if let Some(rival) = rival {
             self.refuse(|| {
-                SpliceError::validation(format!(
-                    "`{}` and `{}` cannot be in one body",
-                    layer.name(),
-                    rival.name()
-                ))
+                SpliceError::validation(format!("`{}` and `{}` cannot be in one body", layer.name(), rival.name()))
             });
         }
         if !self.top.has(Field::TopK) && !self.top.has(Field::Limit) {
             self.refuse(|| SpliceError::validation(format!("`{}` needs `top_k`", layer.name())));
         }
         if layer == Field::Vector && !matches!(self.vector_kind, Some(Kind::Array | Kind::String)) {
-            self.refuse(|| {
-                SpliceError::validation("vector: expected an array of numbers, or a base64 string")
-            });
+            self.refuse(|| SpliceError::validation("vector: expected an array of numbers, or a base64 string"));
         }
     }
 }
 
 /// Where a refused key stood: `queries[3].as_of`.
 fn place(index: Option<usize>, name: &str) -> String {
-    index.map_or_else(
-        || name.to_owned(),
-        |index| format!("queries[{index}].{name}"),
-    )
+    index.map_or_else(|| name.to_owned(), |index| format!("queries[{index}].{name}"))
 }

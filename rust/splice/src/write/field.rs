@@ -110,10 +110,7 @@ impl Field {
 
     /// The method PATCH takes it, as far as it changes rows.
     pub fn is_patch(self) -> bool {
-        matches!(
-            self,
-            Self::PatchRows | Self::PatchColumns | Self::PatchByFilter | Self::Patches
-        )
+        matches!(self, Self::PatchRows | Self::PatchColumns | Self::PatchByFilter | Self::Patches)
     }
 
     pub fn changes_rows(self) -> bool {

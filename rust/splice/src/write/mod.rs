@@ -54,9 +54,7 @@ impl WriteScan {
     pub fn new(body: &[u8], patch_method: bool) -> Result<Self, SpliceError> {
         let mut walk = Walk::new(body, patch_method);
         let mut reader = Reader::new(body);
-        walk.body(&mut reader)
-            .and_then(|()| reader.finish())
-            .map_err(|fault| fault.explain(body))?;
+        walk.body(&mut reader).and_then(|()| reader.finish()).map_err(|fault| fault.explain(body))?;
         walk.conclude()
     }
 
@@ -111,12 +109,7 @@ impl WriteScan {
 
     /// Bytes that `render` gives.
     #[must_use]
-    pub fn rendered_length(
-        &self,
-        body: &[u8],
-        stamp_ms: u64,
-        distance_metric: Option<&str>,
-    ) -> usize {
+    pub fn rendered_length(&self, body: &[u8], stamp_ms: u64, distance_metric: Option<&str>) -> usize {
         rendered_len(body, &self.tape, &self.texts(stamp_ms, distance_metric))
     }
 
@@ -140,12 +133,7 @@ impl WriteScan {
         let mut passed = Vec::new();
         while renderer.offset < offset {
             passed.clear();
-            renderer.fill(
-                body,
-                &self.tape,
-                (offset - renderer.offset).min(SKIP_BYTES),
-                &mut passed,
-            );
+            renderer.fill(body, &self.tape, (offset - renderer.offset).min(SKIP_BYTES), &mut passed);
             if passed.is_empty() {
                 break;
             }

@@ -79,9 +79,7 @@ impl<'a> Walk<'a> {
     fn overwrite_stamp(&mut self, reader: &mut Reader<'a>) -> Parsed<()> {
         let start = reader.at;
         reader.skip_value()?;
-        self.scan
-            .tape
-            .push(start, reader.at - start, Piece::StampValue);
+        self.scan.tape.push(start, reader.at - start, Piece::StampValue);
         Ok(())
     }
 
@@ -138,9 +136,7 @@ impl<'a> Walk<'a> {
         self.scan.ids_known &= has_id;
         if !stamped {
             let comma = span.last_end.is_some();
-            self.scan
-                .tape
-                .push(span.close, 0, Piece::StampMember { comma });
+            self.scan.tape.push(span.close, 0, Piece::StampMember { comma });
         }
         Ok(())
     }
@@ -188,14 +184,10 @@ impl<'a> Walk<'a> {
         self.count(field, rows);
         if stamps.is_empty() {
             let comma = span.last_end.is_some();
-            self.scan
-                .tape
-                .push(span.close, 0, Piece::StampColumn { comma, rows });
+            self.scan.tape.push(span.close, 0, Piece::StampColumn { comma, rows });
         }
         for (start, end) in stamps {
-            self.scan
-                .tape
-                .push(start, end - start, Piece::StampColumnValue { rows });
+            self.scan.tape.push(start, end - start, Piece::StampColumnValue { rows });
         }
         Ok(())
     }
@@ -248,9 +240,7 @@ impl<'a> Walk<'a> {
         })?;
         if !stamped {
             let comma = span.last_end.is_some();
-            self.scan
-                .tape
-                .push(span.close, 0, Piece::StampMember { comma });
+            self.scan.tape.push(span.close, 0, Piece::StampMember { comma });
         }
         Ok(())
     }
@@ -276,12 +266,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Rows of the Layer dialect; false when there are none, so that the key goes too.
-    pub(super) fn layer_rows(
-        &mut self,
-        reader: &mut Reader<'a>,
-        field: Field,
-        key: Key,
-    ) -> Parsed<bool> {
+    pub(super) fn layer_rows(&mut self, reader: &mut Reader<'a>, field: Field, key: Key) -> Parsed<bool> {
         if reader.opens_empty() {
             reader.skip_value()?;
             return Ok(false);
@@ -290,18 +275,14 @@ impl<'a> Walk<'a> {
             Field::Upserts => Piece::UpsertRowsKey,
             _ => Piece::PatchRowsKey,
         };
-        self.scan
-            .tape
-            .push(key.start, key.end - key.start, native_key);
+        self.scan.tape.push(key.start, key.end - key.start, native_key);
         let mut rows = 0;
         reader.elements(|reader, index| {
             rows = index + 1;
             if reader.kind() == Kind::Object {
                 return self.layer_row(reader, field, index);
             }
-            self.refuse(|| {
-                SpliceError::validation(format!("{}[{index}]: expected an object", field.name()))
-            });
+            self.refuse(|| SpliceError::validation(format!("{}[{index}]: expected an object", field.name())));
             reader.skip_value()
         })?;
         self.count(field, rows);
@@ -323,14 +304,10 @@ impl<'a> Walk<'a> {
         let (cut, kept) = pruner.end();
         self.cut(cut);
         if !seen.id {
-            self.refuse(|| {
-                SpliceError::validation(format!("{}[{index}]: `id` is required", field.name()))
-            });
+            self.refuse(|| SpliceError::validation(format!("{}[{index}]: `id` is required", field.name())));
         }
         if !seen.stamped {
-            self.scan
-                .tape
-                .push(span.close, 0, Piece::StampMember { comma: kept });
+            self.scan.tape.push(span.close, 0, Piece::StampMember { comma: kept });
         }
         Ok(())
     }
@@ -351,12 +328,7 @@ impl<'a> Walk<'a> {
                     self.refuse_duplicate(key.start, "id");
                 }
                 if !matches!(kind, Kind::String | Kind::Number | Kind::Broken) {
-                    self.refuse_layer(
-                        field,
-                        index,
-                        "id",
-                        "expected a string or an unsigned integer",
-                    );
+                    self.refuse_layer(field, index, "id", "expected a string or an unsigned integer");
                 }
                 self.id(reader)?;
             }
@@ -365,12 +337,7 @@ impl<'a> Walk<'a> {
                     self.refuse_duplicate(key.start, "vector");
                 }
                 if field == Field::Patches {
-                    self.refuse_layer(
-                        field,
-                        index,
-                        "vector",
-                        "vectors cannot be patched: upsert the whole row",
-                    );
+                    self.refuse_layer(field, index, "vector", "vectors cannot be patched: upsert the whole row");
                 }
                 self.scan.has_vectors |= field == Field::Upserts && kind != Kind::Null;
                 reader.skip_value()?;
@@ -399,12 +366,7 @@ impl<'a> Walk<'a> {
             RowKey::Other => {
                 let name = self.name(key);
                 let name = String::from_utf8_lossy(&name);
-                self.refuse_layer(
-                    field,
-                    index,
-                    &shown(&name),
-                    "unknown key: attributes stand in `attributes`",
-                );
+                self.refuse_layer(field, index, &shown(&name), "unknown key: attributes stand in `attributes`");
                 reader.skip_value()?;
             }
         }
@@ -413,9 +375,7 @@ impl<'a> Walk<'a> {
 
     #[cold]
     fn refuse_layer(&mut self, field: Field, index: usize, name: &str, rule: &str) {
-        self.refuse(|| {
-            SpliceError::validation(format!("{}[{index}].{name}: {rule}", field.name()))
-        });
+        self.refuse(|| SpliceError::validation(format!("{}[{index}].{name}: {rule}", field.name())));
     }
 
     /// Takes the brackets off `attributes`, so that its members stand in the row; false when it has none.
@@ -431,28 +391,16 @@ impl<'a> Walk<'a> {
         let span = reader.members(|reader, inner| {
             if !opened {
                 opened = true;
-                self.scan
-                    .tape
-                    .push(key.start, inner.start - key.start, Piece::Nothing);
+                self.scan.tape.push(key.start, inner.start - key.start, Piece::Nothing);
             }
             match self.row_key(inner) {
                 RowKey::Stamp => {
                     seen.stamped = true;
                     return self.overwrite_stamp(reader);
                 }
-                RowKey::Id => self.refuse_layer(
-                    field,
-                    index,
-                    "attributes",
-                    "an attribute cannot be called `id`",
-                ),
+                RowKey::Id => self.refuse_layer(field, index, "attributes", "an attribute cannot be called `id`"),
                 RowKey::Vector => {
-                    self.refuse_layer(
-                        field,
-                        index,
-                        "attributes",
-                        "an attribute cannot be called `vector`",
-                    );
+                    self.refuse_layer(field, index, "attributes", "an attribute cannot be called `vector`");
                 }
                 RowKey::Reserved => self.refuse_reserved(field.name(), Some(index), inner),
                 RowKey::Attributes | RowKey::Other => {}
@@ -462,9 +410,7 @@ impl<'a> Walk<'a> {
         let Some(last_end) = span.last_end else {
             return Ok(false);
         };
-        self.scan
-            .tape
-            .push(last_end, reader.at - last_end, Piece::Nothing);
+        self.scan.tape.push(last_end, reader.at - last_end, Piece::Nothing);
         Ok(true)
     }
 }

@@ -40,14 +40,7 @@ impl<'a> Walk<'a> {
             tape: Tape::default(),
             ids: Positions::default(),
         };
-        Self {
-            body,
-            patch_method,
-            scan,
-            seen: 0,
-            present: 0,
-            refusal: None,
-        }
+        Self { body, patch_method, scan, seen: 0, present: 0, refusal: None }
     }
 
     #[cold]
@@ -83,9 +76,7 @@ impl<'a> Walk<'a> {
             Kind::Object => {}
             Kind::Array => {
                 // A struct may be read from an array of its fields in order; such rows would go up without a stamp.
-                self.refuse(|| {
-                    SpliceError::validation("the body must be a JSON object, not an array")
-                });
+                self.refuse(|| SpliceError::validation("the body must be a JSON object, not an array"));
                 return reader.skip_value();
             }
             _ => return reader.skip_value(),
@@ -103,9 +94,7 @@ impl<'a> Walk<'a> {
         let (cut, kept) = pruner.end();
         self.cut(cut);
         if self.scan.has_vectors && self.seen & Field::DistanceMetric.bit() == 0 {
-            self.scan
-                .tape
-                .push(span.close, 0, Piece::MetricMember { comma: kept });
+            self.scan.tape.push(span.close, 0, Piece::MetricMember { comma: kept });
         }
         Ok(())
     }
@@ -139,9 +128,7 @@ impl<'a> Walk<'a> {
         self.present |= field.bit();
         match (field, kind) {
             (Field::UpsertRows | Field::PatchRows, Kind::Array) => self.rows(reader, field)?,
-            (Field::Upserts | Field::Patches, Kind::Array) => {
-                return self.layer_rows(reader, field, key)
-            }
+            (Field::Upserts | Field::Patches, Kind::Array) => return self.layer_rows(reader, field, key),
             (Field::UpsertColumns | Field::PatchColumns, Kind::Object) => {
                 self.columns(reader, field)?;
             }
@@ -149,9 +136,7 @@ impl<'a> Walk<'a> {
             (Field::Schema, Kind::Object) => self.schema(reader)?,
             (Field::Deletes, Kind::Array) => self.deletes(reader)?,
             (Field::Upserts | Field::Patches, _) => {
-                self.refuse(|| {
-                    SpliceError::validation(format!("{}: expected an array of rows", field.name()))
-                });
+                self.refuse(|| SpliceError::validation(format!("{}: expected an array of rows", field.name())));
                 reader.skip_value()?;
             }
             (Field::UpsertColumns | Field::PatchColumns | Field::PatchByFilter, Kind::Array) => {
@@ -191,12 +176,8 @@ impl<'a> Walk<'a> {
         if is_layer {
             self.scan.dialect = Dialect::Layer;
             self.refuse_mixed();
-            if self.scan.upserts + self.scan.patches + self.scan.deletes == 0
-                && !self.scan.writes_rows
-            {
-                self.refuse(|| {
-                    SpliceError::validation("`upserts`, `patches` and `deletes` are all empty")
-                });
+            if self.scan.upserts + self.scan.patches + self.scan.deletes == 0 && !self.scan.writes_rows {
+                self.refuse(|| SpliceError::validation("`upserts`, `patches` and `deletes` are all empty"));
             }
         }
         if self.patch_method {
@@ -206,13 +187,9 @@ impl<'a> Walk<'a> {
             return Err(refusal);
         }
         self.scan.by_filter = self.has(Field::DeleteByFilter) || self.has(Field::PatchByFilter);
-        self.scan.conditional = [
-            Field::UpsertCondition,
-            Field::PatchCondition,
-            Field::DeleteCondition,
-        ]
-        .into_iter()
-        .any(|field| self.has(field));
+        self.scan.conditional = [Field::UpsertCondition, Field::PatchCondition, Field::DeleteCondition]
+            .into_iter()
+            .any(|field| self.has(field));
         self.scan.exclusive = if self.has(Field::CopyFrom) {
             Some(Exclusive::Copy)
         } else {
@@ -225,16 +202,12 @@ impl<'a> Walk<'a> {
     }
 
     fn first_present(&self, wanted: impl Fn(Field) -> bool) -> Option<Field> {
-        Field::ALL
-            .into_iter()
-            .find(|&field| self.has(field) && wanted(field))
+        Field::ALL.into_iter().find(|&field| self.has(field) && wanted(field))
     }
 
     fn refuse_mixed(&mut self) {
-        if let (Some(layer), Some(native)) = (
-            self.first_present(Field::is_layer),
-            self.first_present(Field::is_native),
-        ) {
+        if let (Some(layer), Some(native)) = (self.first_present(Field::is_layer), self.first_present(Field::is_native))
+        {
             self.refuse(|| {
                 SpliceError::validation(format!(
                     "`{}` and `{}` cannot be in one body: use `upsert_rows`, `patch_rows` and `deletes`, or `upserts`, \
@@ -248,12 +221,7 @@ impl<'a> Walk<'a> {
 
     fn refuse_other_than_patches(&mut self) {
         if let Some(other) = self.first_present(|field| field.changes_rows() && !field.is_patch()) {
-            self.refuse(|| {
-                SpliceError::validation(format!(
-                    "`{}` cannot be sent with PATCH: use POST",
-                    other.name()
-                ))
-            });
+            self.refuse(|| SpliceError::validation(format!("`{}` cannot be sent with PATCH: use POST", other.name())));
         } else if self.first_present(Field::is_patch).is_none() {
             self.refuse(|| {
                 SpliceError::validation(

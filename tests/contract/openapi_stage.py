@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from contract_support import CALL_TIMEOUT_SECONDS, Target
 
 from hevlayer.gateway.openapi import build_document
-from hevlayer.gateway.openapi.shapes import array, boolean, either, fixed, integer, number, obj, ref, string, words
+from hevlayer.gateway.openapi.shapes import array, boolean, either, fixed, number, obj, ref, string, words
 
 NAMESPACES = ("films", "notes", "missing")
 ATTRIBUTES = ("id", "vector", "title", "year", "tags", "score", "nowhere")
@@ -58,80 +58,88 @@ def sharpened_document() -> dict[str, Any]:
 
 
 def _sharp_schemas() -> dict[str, Any]:
-    year, score = integer(minimum=1940, maximum=1980), number(minimum=0, maximum=12)
     title, tag = words("film", "the film number 3", "number", "x"), words("odd", "even", "film")
-    film_id, vector = integer(minimum=1, maximum=25), array(number(minimum=-9, maximum=9), least=2, most=2)
-    ordered = words("Eq", "NotEq", "Lt", "Lte", "Gt", "Gte")
-    comparisons = [fixed({"const": name}, ordered, value) for name, value in (("year", year), ("score", score))]
-    comparisons += [
+    year, film_id, limit = _whole(1940, 1980), _whole(1, 25), _whole(1, 30)
+    score, vector = number(minimum=0, maximum=12), array(number(minimum=-9, maximum=9), least=2, most=2)
+    ordered, direction, wanted = words("Eq", "NotEq", "Lt", "Lte", "Gt", "Gte"), words("asc", "desc"), ref("Filter")
+    comparison = either(
+        fixed({"const": "year"}, ordered, year),
+        fixed({"const": "year"}, words("Eq", "NotEq"), {"type": "null"}),
+        fixed({"const": "score"}, ordered, score),
         fixed({"const": "id"}, words("In", "NotIn"), array(film_id, least=1, most=3)),
         fixed({"const": "title"}, words("Glob", "IGlob", "NotGlob"), words("*film*", "the ?ilm*", "[x-z]*")),
         fixed({"const": "title"}, words("ContainsAllTokens", "ContainsAnyToken", "ContainsTokenSequence"), title),
         fixed({"const": "tags"}, words("Contains", "NotContains"), tag),
         fixed({"const": "tags"}, words("ContainsAny", "NotContainsAny"), array(tag, least=1, most=2)),
-        fixed({"const": "year"}, words("Eq", "NotEq"), {"type": "null"}),
-    ]
+    )
     bm25 = fixed({"const": "title"}, {"const": "BM25"}, title)
     ranking = either(
         fixed({"const": "vector"}, {"const": "ANN"}, vector),
         bm25,
         fixed({"const": "Sum"}, array(bm25, least=1, most=3)),
         fixed({"const": "Product"}, number(minimum=0, maximum=3), bm25),
-        fixed(words("year", "score", "id"), words("asc", "desc")),
-        array(fixed(words("year", "score"), words("asc", "desc")), least=1, most=2),
+        fixed(words("year", "score", "id"), direction),
+        array(fixed(words("year", "score"), direction), least=1, most=2),
     )
     shown = either(boolean(), array(words("title", "year", "tags", "vector"), most=3))
-    limit = integer(minimum=1, maximum=30)
-    ranked = {"rank_by": ranking, "limit": limit, "filters": ref("Filter"), "include_attributes": shown}
-    counted = {
-        "aggregate_by": obj({"n": fixed({"const": "Count"}), "s": fixed({"const": "Sum"}, {"const": "year"})}, ["n"]),
-        "filters": ref("Filter"),
-    }
-    grouped = {"group_by": array(words("year", "title"), least=1, most=1), "limit": limit}
-    row = obj({"id": film_id, "vector": vector, "title": string(), "year": year, "tags": array(tag)}, ["id", "vector"])
-    patch = obj({"id": film_id, "title": string(), "year": year}, ["id"])
-    attributes = obj({"title": string(), "year": year})
-    native_query = either(
+    aggregates = _closed({"n": fixed({"const": "Count"}), "s": fixed({"const": "Sum"}, {"const": "year"})}, "n")
+    counted = {"aggregate_by": aggregates, "filters": wanted}
+    grouped = {**counted, "group_by": array(words("year", "title"), least=1, most=1), "limit": limit}
+    ranked = {"rank_by": ranking, "limit": limit, "filters": wanted, "include_attributes": shown}
+    query = either(
         _closed(ranked, "rank_by", "limit"),
         _closed(counted, "aggregate_by"),
-        _closed({**counted, **grouped}, "aggregate_by", "group_by", "limit"),
+        _closed(grouped, "aggregate_by", "group_by", "limit"),
     )
+    attributes = {"title": string(), "year": year}
+    row = _closed({"id": film_id, "vector": vector, "tags": array(tag), **attributes}, "id", "vector")
+    patch = _closed({"id": film_id, **attributes}, "id")
+    layer_row = _closed({"id": film_id, "vector": vector, "attributes": _closed(attributes)}, "id", "vector")
+    layer_patch = _closed({"id": film_id, "attributes": _closed(attributes)}, "id")
+    by_filter = _closed({"filters": wanted, "patch": _closed(attributes)}, "filters", "patch")
+    nearest = {"nearest_to_id": film_id, "top_k": limit, "filters": wanted}
     return {
         "Filter": either(
-            *comparisons,
-            fixed(words("And", "Or"), array(either(*comparisons), most=3)),
-            fixed({"const": "Not"}, either(*comparisons)),
+            comparison,
+            fixed(words("And", "Or"), array(comparison, least=1, most=3)),
+            fixed({"const": "Not"}, comparison),
         ),
-        "NativeQuery": native_query,
-        "MultiQuery": _closed({"queries": array(native_query, least=1, most=4)}, "queries"),
+        "NativeQuery": query,
+        "MultiQuery": _closed({"queries": array(query, least=1, most=4)}, "queries"),
         "LayerQuery": either(
             _closed({"vector": vector, "top_k": limit, "include_attributes": shown}, "vector", "top_k"),
-            _closed({"nearest_to_id": film_id, "top_k": limit, "filters": ref("Filter")}, "nearest_to_id", "top_k"),
+            _closed(nearest, "nearest_to_id", "top_k"),
         ),
-        "LegacyQuery": native_query,
-        "RecallRequest": _closed({"num": integer(minimum=1, maximum=5), "top_k": limit}),
+        "LegacyQuery": query,
+        "RecallRequest": _closed({"num": _whole(1, 5), "top_k": limit}),
         "NativeWrite": either(
-            _closed({"upsert_rows": _distinct(row), "return_affected_ids": boolean()}, "upsert_rows"),
-            _closed({"patch_rows": _distinct(patch)}, "patch_rows"),
-            _closed({"deletes": array(film_id, most=1), "delete_condition": ref("Filter")}, "deletes"),
-            _closed({"delete_by_filter": ref("Filter"), "return_affected_ids": boolean()}, "delete_by_filter"),
-            _closed({"patch_by_filter": obj({"filters": ref("Filter"), "patch": attributes}, ["filters", "patch"])}),
+            _closed({"upsert_rows": _one(row), "return_affected_ids": boolean()}, "upsert_rows"),
+            _closed({"patch_rows": _one(patch)}, "patch_rows"),
+            _closed({"deletes": array(film_id, most=1), "delete_condition": wanted}, "deletes"),
+            _closed({"delete_by_filter": wanted, "return_affected_ids": boolean()}, "delete_by_filter"),
+            _closed({"patch_by_filter": by_filter}, "patch_by_filter"),
         ),
         "LayerWrite": either(
-            _closed({"upserts": _distinct(_closed({"id": film_id, "vector": vector, "attributes": attributes}, "id", "vector"))}, "upserts"),
-            _closed({"patches": _distinct(_closed({"id": film_id, "attributes": attributes}, "id"))}, "patches"),
+            _closed({"upserts": _one(layer_row)}, "upserts"), _closed({"patches": _one(layer_patch)}, "patches")
         ),
-        "PatchRequest": _closed({"patches": _distinct(_closed({"id": film_id, "attributes": attributes}, "id"))}, "patches"),
-        "SchemaChange": _closed({"year": obj({"type": {"const": "int"}, "filterable": boolean()}, ["type", "filterable"])}),
+        "PatchRequest": _closed({"patches": _one(layer_patch)}, "patches"),
+        "SchemaChange": _closed(
+            {"year": _closed({"type": {"const": "int"}, "filterable": boolean()}, "type", "filterable")}
+        ),
         "FetchRequest": _closed({"ids": array(film_id), "include_attributes": array(words(*ATTRIBUTES))}, "ids"),
-    }  # fmt: skip
+    }
+
+
+def _whole(minimum: int, maximum: int) -> dict[str, Any]:
+    """Numbers that are written without a fraction: JSON Schema takes 3.0 for an integer, the API does not."""
+    return {"enum": list(range(minimum, maximum + 1))}
 
 
 def _closed(properties: dict[str, Any], *required: str) -> dict[str, Any]:
     return {**obj(properties, required), "additionalProperties": False}
 
 
-def _distinct(row: dict[str, Any]) -> dict[str, Any]:
+def _one(row: dict[str, Any]) -> dict[str, Any]:
     """One row: an id may not stand twice in a request."""
     return array(row, least=1, most=1)
 

@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import zlib
 from collections import Counter
 
@@ -24,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "20"))
 KEY = "gateway-key"
 CHECKS = [
     allow_header_conformance,
@@ -45,15 +46,20 @@ OPERATIONS = operations(narrowed_document())
 SHARP = {label: each for label, each in operations(sharpened_document()).items() if "{namespace}" in label}
 # Without a body, a query string or a rule for a name there is nothing to send that could be wrong.
 NEGATABLE = [label for label, each in OPERATIONS.items() if each.body or each.query or "{namespace}" in label]
-# A 5xx that is meant: no metrics store is configured, and the upstream answers 500 to a cursor that it did not make.
-MEANT = {**{label: 503 for label in OPERATIONS if "/v2/metrics/query" in label or "/v2/metrics/api" in label}}
-MEANT |= {"GET /v1/namespaces": 500, "GET /v2/namespaces": 500}
+# A 5xx that is meant, and what its body says: no metrics store is configured, and the upstream answers 500 to a cursor
+# that it did not make.
+MEANT = {label: (503, "no metrics store") for label in OPERATIONS if re.search("/v2/metrics/(query|api)", label)}
+MEANT |= dict.fromkeys(("GET /v1/namespaces", "GET /v2/namespaces"), (500, "Unknown error"))
 # What the local origin does not have.
 NOT_THERE = ("read_only_optimize", "/v1/vectors/", "explain_query", "operations/{token}")
+# A namespace is deleted once; not every generated id is a document's.
+NOT_ALWAYS_THERE = ("DELETE /v2/namespaces/{namespace}", "GET /v2/namespaces/{namespace}/documents/{doc_id}")
 SUCCEEDS = [
     label
     for label in SHARP
-    if not any(part in label for part in NOT_THERE) and not label.endswith(" /v1/namespaces/{namespace}")
+    if label not in NOT_ALWAYS_THERE
+    and not any(part in label for part in NOT_THERE)
+    and not label.endswith(" /v1/namespaces/{namespace}")
 ]
 
 
@@ -80,18 +86,20 @@ def session():
 def run(operation: schemathesis.APIOperation, mode: GenerationMode, gateway: Target, session) -> Counter:
     """Sends generated requests of one operation; how often each status came."""
     label = operation.label
+    examples = EXAMPLES if "{namespace}" in label and not any(part in label for part in NOT_THERE) else EXAMPLES // 5
     statuses: Counter = Counter()
     # Any bearer is good for the origin: only with a key can a wrong one be told.
     checks = CHECKS if gateway.token == KEY else [check for check in CHECKS if check is not ignored_auth]
     headers = {"Authorization": f"Bearer {gateway.token}"}
 
     @seed(zlib.crc32(f"{mode}{label}".encode()))
-    @settings(max_examples=EXAMPLES, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, database=None, deadline=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def send(case: schemathesis.Case) -> None:
         response = case.call(gateway.base_url, session, headers, timeout=CALL_TIMEOUT_SECONDS)
         statuses[response.status_code] += 1
-        is_meant = response.status_code == MEANT.get(label)
+        status, text = MEANT.get(label, (None, ""))
+        is_meant = response.status_code == status and text in response.text
         case.validate_response(
             response,
             checks=checks if is_meant else [not_a_server_error, *checks],
@@ -106,18 +114,16 @@ def run(operation: schemathesis.APIOperation, mode: GenerationMode, gateway: Tar
 
 @pytest.mark.parametrize("label", OPERATIONS)
 def test_well_formed_requests(label, keyed, session):
-    print(label, "+", dict(run(OPERATIONS[label], GenerationMode.POSITIVE, keyed, session)))
+    assert run(OPERATIONS[label], GenerationMode.POSITIVE, keyed, session).total() > 0
 
 
 @pytest.mark.parametrize("label", NEGATABLE)
 def test_badly_formed_requests(label, keyed, session):
-    print(label, "-", dict(run(OPERATIONS[label], GenerationMode.NEGATIVE, keyed, session)))
+    assert run(OPERATIONS[label], GenerationMode.NEGATIVE, keyed, session).total() > 0
 
 
 @pytest.mark.parametrize("label", SHARP)
 def test_requests_that_suit_the_documents(label, passing, session):
     statuses = run(SHARP[label], GenerationMode.POSITIVE, passing, session)
-    print(label, "=", dict(statuses))
     if label in SUCCEEDS:
-        # Else the requests test nothing but refusals.
-        assert statuses[200] + statuses[202] > 0, statuses
+        assert set(statuses) <= {200, 202}, statuses

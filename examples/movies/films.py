@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
-import turbopuffer
+from turbopuffer.lib.namespace import Namespace
 
 Film = dict[str, Any]
 Floats = npt.NDArray[np.float32]
@@ -57,7 +57,7 @@ def batches(films: Sequence[Film], vectors: Floats) -> Iterator[list[dict[str, A
         ]
 
 
-def load(namespace: turbopuffer.Namespace, films: Sequence[Film], vectors: Floats) -> int:
+def load(namespace: Namespace, films: Sequence[Film], vectors: Floats) -> int:
     """Upserts all films. Returns: the rows that the service says it wrote."""
     written = 0
     for rows in batches(films, vectors):
@@ -67,7 +67,10 @@ def load(namespace: turbopuffer.Namespace, films: Sequence[Film], vectors: Float
 
 
 def fetch(base_url: str, api_key: str, namespace: str, document_id: str) -> tuple[dict[str, Any], str]:
-    """One document by id. Returns: the document, and the header `x-layer-cache` (hit, miss, miss-on-error)."""
+    """One document by id. Returns: the document, and the header `x-layer-cache` (hit, miss, miss-on-error).
+
+    Raises: urllib.error.HTTPError: with status 404 when there is no such document.
+    """
     request = urllib.request.Request(
         f"{base_url}/v2/namespaces/{quote(namespace, safe='')}/documents/{quote(document_id, safe='')}",
         headers={"Authorization": f"Bearer {api_key}"},

@@ -277,6 +277,7 @@ class WriteClock:
 
 # --- origin ---------------------------------------------------------------------------------------------------------
 
+@final
 class OriginEngine:
     """The local origin's engine over one data directory, which no other process may have open."""
 

@@ -1,7 +1,6 @@
 """The composition root of the gateway: makes every part, starts the loops, serves, and stops in order."""
 
 import asyncio
-import contextlib
 import gc
 import logging
 import random
@@ -331,8 +330,7 @@ async def run_gateway(config: GatewayConfig) -> None:
         stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, stop, number)
+        loop.add_signal_handler(number, stop, number)
     gateway = Gateway(config)
     try:
         await gateway.start()

@@ -1,5 +1,6 @@
 """From bytes to requests: llhttp's callbacks, and the rules of RFC 9112 that llhttp leaves to us."""
 
+from abc import ABC, abstractmethod
 from enum import IntEnum
 from typing import Final
 
@@ -35,7 +36,7 @@ class RefusedError(Exception):
         self.message = message
 
 
-class RequestReader:
+class RequestReader(ABC):
     """Reads the requests of one connection. What a request becomes is the connection's affair (`enqueue`)."""
 
     __slots__ = (
@@ -63,26 +64,26 @@ class RequestReader:
 
     # --- for the connection to fill in ---
 
+    @abstractmethod
     def enqueue(self, request: Request, flags: int) -> None:
         """A request whose head, and whose body if it is small, has been read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def update_reading(self) -> None:
         """Reads or stops reading, as the buffers now demand."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send_continue(self) -> None:
         """Tells a client that waits for it to send the body."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def disconnected(self) -> bool:
         """The client closed its side of the connection."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cancel_on_disconnect(self, allowed: bool) -> None:
         """Lets the handler's task be cancelled when the client goes away, or forbids it again."""
-        raise NotImplementedError
 
     # --- the parser's callbacks ---
 

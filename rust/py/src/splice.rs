@@ -328,16 +328,16 @@ fn top_level<'py>(body: Bound<'py, PyBytes>, keys: Vec<String>) -> PyResult<Boun
 }
 
 #[pyfunction]
-#[pyo3(signature = (id, /))]
-fn id_key<'py>(id: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    let key = if let Ok(text) = id.cast::<PyString>() {
+#[pyo3(signature = (value, /))]
+fn id_key<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    let key = if let Ok(text) = value.cast::<PyString>() {
         id::string_key(text.to_cow()?.as_ref())
-    } else if id.is_instance_of::<PyInt>() {
-        id::uint_key(id.extract::<u64>()?)
+    } else if value.is_instance_of::<PyInt>() {
+        id::uint_key(value.extract::<u64>()?)
     } else {
         return Err(PyTypeError::new_err("an id is a str or an int"));
     };
-    Ok(PyBytes::new(id.py(), &key))
+    Ok(PyBytes::new(value.py(), &key))
 }
 
 #[pyfunction]

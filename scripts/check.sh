@@ -11,4 +11,5 @@ step .venv/bin/lint-imports
 step .venv/bin/stubtest hevlayer._native --mypy-config-file pyproject.toml --allowlist scripts/stubtest_allowed.txt
 step cargo fmt --all --check
 step cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
+step .venv/bin/python scripts/make_docs.py --check
 step scripts/check_text.sh

@@ -21,7 +21,7 @@ from hevlayer.metrics.catalog import FAMILIES
 
 _FORM = "application/x-www-form-urlencoded"
 _QUERIES, _WRITES, _NAMESPACES = "Queries", "Writes", "Namespaces"
-_DOCUMENTS, _DEBUG, _PROCESS, _METRICS = "Documents", "Debugging", "Process", "Metrics"
+_DOCUMENTS, _DEBUG, _PROCESS, _METRICS = "Documents", "Older routes and debugging", "Process", "Metrics"
 
 
 @dataclass(frozen=True, slots=True)

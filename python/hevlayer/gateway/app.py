@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import hashlib
 import logging
 import random
 import signal
@@ -15,8 +16,9 @@ from hevlayer.gateway.access_log import OFF, AccessLog
 from hevlayer.gateway.auth import Authenticator, BackgroundBearers, Credential, Grants
 from hevlayer.gateway.config import GatewayConfig
 from hevlayer.gateway.consistency import FloorKeeper, Registry, Stamper, Watcher
+from hevlayer.gateway.consistency.facts import read_created_at
 from hevlayer.gateway.drain import Drain, Phase
-from hevlayer.gateway.fetch import FetchRoutes
+from hevlayer.gateway.fetch import CacheOwners, FetchRoutes
 from hevlayer.gateway.logs import configure_logging
 from hevlayer.gateway.middleware import Pipeline
 from hevlayer.gateway.namespaces import CleanupStep, Deletion, NamespaceRoutes, RelayedExchanges
@@ -74,6 +76,7 @@ class Gateway:
         self.access_log = access_log or AccessLog(_ACCESS_LOG_DESCRIPTORS[config.access_log])
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self.data_dir = config.data_dir or self._make_temporary()
+        self._cache_dir = config.cache_dir or self.data_dir / "cache"
         self._server: HttpServer | None = None
 
         quick = Deadlines(config.first_byte_timeout_seconds, config.total_timeout_seconds)
@@ -143,7 +146,10 @@ class Gateway:
             deadlines=write,
             slow=slow,
         )
-        fetches = FetchRoutes(self.cache, self.upstream, self.registry, self.clock, observer=self.metrics)
+        owners = CacheOwners(self.cache, LocalObjects(self._cache_dir / "owners"), self.clock)
+        fetches = FetchRoutes(
+            self.cache, self.upstream, self.registry, self.clock, owners=owners, observer=self.metrics
+        )
         self._forget_facts = fetches.forget
         self.registry.on_epoch(self._void)
         states = DocumentCacheStates(self.cache)
@@ -217,12 +223,11 @@ class Gateway:
         config = self.config
         if config.cache == "off":
             return None
-        directory = config.cache_dir or self.data_dir / "cache"
-        directory.mkdir(parents=True, exist_ok=True)
+        self._cache_dir.mkdir(parents=True, exist_ok=True)
         return EmbeddedEngine.open(
-            directory,
+            self._cache_dir,
             self.clock,
-            upstream=config.upstream_base_url,
+            upstream=_whose_rows(config),
             capacity_bytes=config.cache_capacity_bytes,
             ttl_seconds=config.cache_ttl_seconds,
             timeout_seconds=config.cache_timeout_ms / 1000,
@@ -239,7 +244,7 @@ class Gateway:
         await self.cache.new_epoch(deletion.namespace)
 
     def _watched(self) -> list[str]:
-        return [entry.namespace for entry in self.registry]
+        return list(dict.fromkeys(entry.namespace for entry in self.registry))
 
     def _open_connections(self) -> int:
         return 0 if self._server is None else self._server.connections
@@ -251,11 +256,12 @@ class Gateway:
         self._temporary = tempfile.TemporaryDirectory(prefix="hevlayer-gateway-")
         return Path(self._temporary.name)
 
-    async def _probe(self, namespace: str, credential: Credential) -> int:
-        status, _ = await self.upstream.metadata(namespace, credential.bearer)
-        if 200 <= status < 300:
-            self.bearers.note_success(namespace, credential)
-        return status
+    async def _probe(self, namespace: str, credential: Credential) -> tuple[int, str | None]:
+        status, body = await self.upstream.metadata(namespace, credential.bearer)
+        if not 200 <= status < 300:
+            return status, None
+        self.bearers.note_success(namespace, credential)
+        return status, read_created_at(body)
 
     @property
     def port(self) -> int:
@@ -312,6 +318,14 @@ class Gateway:
         if self._temporary is not None:
             self._temporary.cleanup()
         log.info("gateway stopped")
+
+
+def _whose_rows(config: GatewayConfig) -> str:
+    """What a cache on disk must have been filled under to be believed: another key may be another organisation's."""
+    mode = "pass-through"
+    if config.gateway_api_key:
+        mode = "key " + hashlib.sha256(config.turbopuffer_api_key.encode()).hexdigest()[:16]
+    return f"{config.upstream_base_url} {mode}"
 
 
 async def run_gateway(config: GatewayConfig) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from hevlayer.clock import Clock, SingleFlight
 from hevlayer.errors import ForbiddenError, LayerError, NotFoundError, UnauthorizedError, UpstreamError
@@ -21,15 +22,17 @@ class Credential:
 
     `authorization` is the header value for the upstream (None: the caller sent nothing, and the upstream will say
     so); `bearer` the token alone; `digest` identifies the caller in caches and grants without keeping the secret;
-    `trusted` says that the gateway's own key was shown, so that no grant is needed.
+    `trusted` says that the gateway's own key was shown, so that no grant is needed; `alone` that nobody vouches for
+    its seeing the same namespaces as other callers.
     """
 
-    __slots__ = ("_digest", "authorization", "bearer", "trusted")
+    __slots__ = ("_digest", "alone", "authorization", "bearer", "trusted")
 
-    def __init__(self, authorization: bytes | None, *, trusted: bool) -> None:
+    def __init__(self, authorization: bytes | None, *, trusted: bool, alone: bool = False) -> None:
         self.authorization = authorization
         self.bearer = bearer_of(authorization)
         self.trusted = trusted
+        self.alone = alone
         self._digest: bytes | None = None
 
     @property
@@ -38,6 +41,12 @@ class Credential:
         if self._digest is None:
             self._digest = hashlib.sha256(self.authorization or b"").digest()
         return self._digest
+
+    @property
+    def scope(self) -> bytes:
+        """Whose namespaces a name means under this credential: what is known of one scope's `docs` says nothing of
+        another's. Empty for all who read with the gateway's own key, and for work that it does for them."""
+        return self.digest if self.alone else b""
 
     def __repr__(self) -> str:
         return f"Credential(trusted={self.trusted})"
@@ -57,12 +66,14 @@ class Authenticator:
     """Turns request headers into a credential.
 
     With a gateway key every caller shows that key, and the upstream sees ours. Without one the caller's own
-    authorization is passed through.
+    authorization is passed through; callers may then be of different organisations, unless an upstream key says whose
+    namespaces are watched.
     """
 
     def __init__(self, gateway_key: str, upstream_key: str, metrics_token: str) -> None:
         self._gateway_key = gateway_key.encode() or None
         self._metrics_token = metrics_token.encode() or None
+        self._alone = not upstream_key
         self._gateway_credential = Credential(b"Bearer " + upstream_key.encode(), trusted=True)
 
     @property
@@ -73,7 +84,7 @@ class Authenticator:
         """Raises: UnauthorizedError: a gateway key is configured and the request does not carry it."""
         authorization = find_header(headers, b"authorization")
         if self._gateway_key is None:
-            return Credential(authorization, trusted=False)
+            return Credential(authorization, trusted=False, alone=self._alone)
         bearer = bearer_of(authorization)
         if bearer is None or not hmac.compare_digest(bearer, self._gateway_key):
             raise UnauthorizedError("the gateway's API key is missing or wrong; send it as Authorization: Bearer")
@@ -92,8 +103,22 @@ class Authenticator:
             raise UnauthorizedError("the metrics token is missing or wrong; send it as Authorization: Bearer")
 
 
-MetadataProbe = Callable[[str, Credential], Awaitable[int]]
-"""Asks the upstream for a namespace's metadata under a credential; answers the status."""
+MetadataProbe = Callable[[str, Credential], Awaitable[tuple[int, str | None]]]
+"""Asks the upstream for a namespace's metadata under a credential; answers the status and the `created_at` in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A caller was seen to have access to a namespace.
+
+    Attributes:
+        identity: the namespace's `created_at` as the upstream told it to this caller. Namespaces of one name that
+            differ in it are different ones. None: the upstream did not tell.
+        expires_at: monotonic seconds.
+    """
+
+    identity: str | None
+    expires_at: float
 
 
 class Grants:
@@ -102,41 +127,39 @@ class Grants:
     def __init__(self, probe: MetadataProbe, clock: Clock) -> None:
         self._probe = probe
         self._clock = clock
-        self._expires: OrderedDict[tuple[bytes, str], float] = OrderedDict()
-        self._flights: SingleFlight[tuple[bytes, str], int] = SingleFlight()
+        self._held: OrderedDict[tuple[bytes, str], Grant] = OrderedDict()
+        self._flights: SingleFlight[tuple[bytes, str], tuple[int, str | None]] = SingleFlight()
 
-    def remember(self, namespace: str, credential: Credential) -> None:
-        """The upstream answered a metadata read of `namespace` under `credential` with 2xx."""
-        key = (credential.digest, namespace)
-        self._expires[key] = self._clock.monotonic() + GRANT_SECONDS
-        self._expires.move_to_end(key)
-        while len(self._expires) > GRANTS_MAX:
-            self._expires.popitem(last=False)
+    def _remember(self, key: tuple[bytes, str], identity: str | None) -> Grant:
+        grant = Grant(identity, self._clock.monotonic() + GRANT_SECONDS)
+        self._held[key] = grant
+        self._held.move_to_end(key)
+        if len(self._held) > GRANTS_MAX:
+            self._held.popitem(last=False)
+        return grant
 
-    def forget(self, namespace: str, credential: Credential) -> None:
-        self._expires.pop((credential.digest, namespace), None)
-
-    def holds(self, namespace: str, credential: Credential) -> bool:
-        return self._expires.get((credential.digest, namespace), 0.0) > self._clock.monotonic()
-
-    async def require(self, namespace: str, credential: Credential) -> None:
-        """Returns when the caller may see what we hold of `namespace`; asks the upstream at most once a minute.
+    async def require(self, namespace: str, credential: Credential) -> Grant | None:
+        """The caller's grant on `namespace`; None for a trusted one, which needs none. Asks the upstream at most once
+        a minute.
 
         Raises: UnauthorizedError, ForbiddenError, NotFoundError: as the upstream answered. UpstreamError: it could
             not be asked.
         """
-        if credential.trusted or self.holds(namespace, credential):
-            return
+        if credential.trusted:
+            return None
+        key = (credential.digest, namespace)
+        held = self._held.get(key)
+        if held is not None and held.expires_at > self._clock.monotonic():
+            return held
         if credential.bearer is None:
             raise UnauthorizedError("a bearer token is required; send it as Authorization: Bearer")
 
-        async def ask() -> int:
+        async def ask() -> tuple[int, str | None]:
             return await self._probe(namespace, credential)
 
-        status = await self._flights.run((credential.digest, namespace), ask)
+        status, identity = await self._flights.run(key, ask)
         if 200 <= status < 300:
-            self.remember(namespace, credential)
-            return
+            return self._remember(key, identity)
         raise _refusal(status, namespace)
 
 
@@ -153,15 +176,16 @@ def _refusal(status: int, namespace: str) -> LayerError:
 class BackgroundBearers:
     """The bearer for work that no request waits for: the configured key, else the last one that got a 2xx there.
 
-    Kept in memory only, for at most `BEARERS_MAX` namespaces; the one not used for longest goes first.
+    Kept in memory only, for at most `BEARERS_MAX` namespaces and scopes; the one not used for longest goes first.
     """
 
     def __init__(self, upstream_key: str) -> None:
         self._configured = upstream_key.encode() or None
-        self._seen: OrderedDict[str, bytes] = OrderedDict()
+        # By namespace and scope; under the scope None the last of any.
+        self._seen: OrderedDict[tuple[str, bytes | None], bytes] = OrderedDict()
 
     def __repr__(self) -> str:
-        return f"BackgroundBearers(configured={self.configured}, namespaces={len(self._seen)})"
+        return f"BackgroundBearers(configured={self.configured}, entries={len(self._seen)})"
 
     @property
     def configured(self) -> bool:
@@ -172,11 +196,13 @@ class BackgroundBearers:
         if self._configured is not None or credential.bearer is None:
             return
         seen = self._seen
-        seen[namespace] = credential.bearer
-        seen.move_to_end(namespace)
-        if len(seen) > BEARERS_MAX:
+        for key in ((namespace, credential.scope), (namespace, None)):
+            seen[key] = credential.bearer
+            seen.move_to_end(key)
+        while len(seen) > 2 * BEARERS_MAX:
             seen.popitem(last=False)
 
-    def background_bearer(self, namespace: str) -> bytes | None:
-        """The token to use for background reads of `namespace`; None when nobody has shown one that works."""
-        return self._configured or self._seen.get(namespace)
+    def background_bearer(self, namespace: str, scope: bytes | None = None) -> bytes | None:
+        """The token for background reads of `namespace` as a scope sees it (None: as any does); None when nobody has
+        shown one that works."""
+        return self._configured or self._seen.get((namespace, scope))

@@ -89,7 +89,7 @@ class Pipeline:
                 raise refusal
             route = context.route
             if route.access is Access.HELD:
-                await self._grants.require(context.namespace, context.credential)
+                context.grant = await self._grants.require(context.namespace, context.credential)
             response = await route.handler(context)
         except LayerError as error:
             response = self._refuse(context, error)

@@ -18,7 +18,7 @@ _API_ROOTS = (b"/v1/", b"/v2/")
 class NamespaceUse(Protocol):
     """Who wants to know that a namespace is in use."""
 
-    def touch(self, namespace: str) -> object: ...
+    def touch(self, namespace: str, scope: bytes) -> object: ...
 
 
 class Relay:
@@ -67,7 +67,7 @@ class Relay:
             context.upstream_seconds += self._now() - started
         if 200 <= answer.status < 300 and context.namespace:
             self._bearers.note_success(context.namespace, context.credential)
-            self._uses.touch(context.namespace)
+            self._uses.touch(context.namespace, context.credential.scope)
         return answer
 
     async def forward(self, context: RouteContext, *, deadlines: Deadlines | None = None) -> Answer:

@@ -14,7 +14,7 @@ from hevlayer.errors import BadRequestError, MethodNotAllowedError, NotFoundErro
 from hevlayer.http.messages import Request, Response
 
 if TYPE_CHECKING:
-    from hevlayer.gateway.auth import Credential
+    from hevlayer.gateway.auth import Credential, Grant
 
 NAMESPACE_PARAMETER = "namespace"
 _ROOTS = frozenset({"v1", "v2"})
@@ -62,7 +62,8 @@ class RouteContext:
 
     `namespace` is the decoded name or "" (routes without one); `parameters` are raw (percent-encoded) segments by
     name; `upstream_target` is the request target without `prefix` (b"" or b"/region"), still as sent. The rest are
-    notes: what the query or write was like, and how long the upstream took (seconds, all calls together).
+    notes: what the query or write was like, how long the upstream took (seconds, all calls together), and what an
+    untrusted caller has proved where that is asked for.
     """
 
     # Class-level defaults: most requests change few of them.
@@ -77,6 +78,7 @@ class RouteContext:
     has_rank_by = False
     legs = 0
     rows = 0
+    grant: "Grant | None" = None
 
     def __init__(
         self,

@@ -44,7 +44,7 @@ class Keys:
     def __init__(self, key=b"k"):
         self.key = key
 
-    def background_bearer(self, namespace):
+    def background_bearer(self, namespace, scope=None):
         return self.key
 
 

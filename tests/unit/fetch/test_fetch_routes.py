@@ -55,7 +55,7 @@ class Views:
     def __init__(self) -> None:
         self.view = NamespaceView()
 
-    def touch(self, namespace: str) -> NamespaceView:
+    def touch(self, namespace: str, scope: bytes) -> NamespaceView:
         return self.view
 
 

@@ -41,10 +41,15 @@ class Bench:
         watermark_ms: int | None = None,
         schema: SchemaFacts = STAMPED,
     ) -> None:
-        """Lets the gateway know a namespace as a poll would."""
-        self.gateway.registry.touch(namespace)
-        entry = next(entry for entry in self.gateway.registry if entry.namespace == namespace)
-        entry.view = NamespaceView(status=status, watermark_ms=watermark_ms, polled_at_ms=1, schema=schema)
+        """Lets the gateway know a namespace as a poll would, for the default caller and for one without a bearer."""
+        registry, authenticator = self.gateway.registry, self.gateway.authenticator
+        callers: list[Headers] = [[BEARER], []]
+        scopes = [authenticator.authenticate(each).scope for each in callers] if authenticator.passes_through else [b""]
+        for scope in scopes:
+            registry.touch(namespace, scope)
+        for entry in registry:
+            if entry.namespace == namespace:
+                entry.view = NamespaceView(status=status, watermark_ms=watermark_ms, polled_at_ms=1, schema=schema)
 
     @property
     def access_log(self) -> bytes:

@@ -9,7 +9,7 @@ from namespace_house import CREATED
 
 from hevlayer.clock import SystemClock
 from hevlayer.errors import LayerError
-from hevlayer.gateway.auth import Authenticator, BackgroundBearers
+from hevlayer.gateway.auth import Authenticator, BackgroundBearers, Credential
 from hevlayer.gateway.consistency import Registry, Stamper, Watcher
 from hevlayer.gateway.namespaces import NamespaceRoutes, RelayedExchanges
 from hevlayer.gateway.observe import NothingCached
@@ -142,7 +142,7 @@ async def test_the_watcher_uses_the_bearer_that_worked(stage):
     watcher.tick()
     while watcher.polls_running:
         await stage.clock.sleep(0.001)
-    view = stage.registry.view("a b/ü")
+    view = stage.registry.view("a b/ü", Credential(b"Bearer tpuf_x", trusted=False, alone=True).scope)
     assert view.is_stable
     assert view.stamped_in_schema
     answer, body = await stage.ask("GET", b"/v2/namespaces/" + NAME + b"/metadata")

@@ -1,7 +1,9 @@
-"""Reads what matters from the schema inside v2 metadata."""
+"""Reads what matters from v2 metadata and the schema inside it."""
 
 import re
 from collections.abc import Mapping
+
+import orjson
 
 from hevlayer.gateway.consistency.view import NO_SCHEMA, SchemaFacts, VectorField
 
@@ -33,6 +35,16 @@ def read_schema(schema: object) -> SchemaFacts:
         has_embedding=any(name.startswith("$embed_") for name in types)
         or any(isinstance(config, Mapping) and config.get("embed") for config in schema.values()),
     )
+
+
+def read_created_at(metadata: bytes) -> str | None:
+    """`created_at` of a metadata answer, as the upstream spells it; None when there is none."""
+    try:
+        decoded = orjson.loads(metadata)
+    except orjson.JSONDecodeError:
+        return None
+    created = decoded.get("created_at") if isinstance(decoded, dict) else None
+    return created if isinstance(created, str) else None
 
 
 def _type_of(config: object) -> str:

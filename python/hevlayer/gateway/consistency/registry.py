@@ -20,12 +20,13 @@ EpochListener = Callable[[str, str], None]
 
 
 class Entry:
-    """One registered namespace. Owned by the registry; the watcher writes its schedule."""
+    """One registered namespace of one scope. Owned by the registry; the watcher writes its schedule."""
 
-    __slots__ = ("delay_seconds", "due_at", "failures", "namespace", "pinned", "polling", "used_at", "view")
+    __slots__ = ("delay_seconds", "due_at", "failures", "namespace", "pinned", "polling", "scope", "used_at", "view")
 
-    def __init__(self, namespace: str, now: float) -> None:
+    def __init__(self, namespace: str, scope: bytes, now: float) -> None:
         self.namespace = namespace
+        self.scope = scope
         self.view: NamespaceView = COLD
         self.used_at = now
         self.due_at = now
@@ -36,7 +37,8 @@ class Entry:
 
 
 class Registry:
-    """Namespaces by name, the least recently used first.
+    """Namespaces by name and scope (`Credential.scope`), the least recently used first: callers of different
+    organisations may mean different namespaces by one name, each with its own schema, index and watermark.
 
     A namespace enters by a write, a read or configuration that names it, and leaves after the upstream's 404, an idle
     period, a delete, or when the table is full and others were used later. A write in flight keeps it from being idle
@@ -57,8 +59,8 @@ class Registry:
         self.interval_seconds = interval_seconds
         self._namespaces_max = namespaces_max
         self._idle_seconds = idle_seconds
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
-        self._absent_until: OrderedDict[str, float] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, bytes], Entry] = OrderedDict()
+        self._absent_until: OrderedDict[tuple[str, bytes], float] = OrderedDict()
         self._schedule: list[tuple[float, int, Entry]] = []
         self._sequence = itertools.count()
         self._listeners: list[EpochListener] = []
@@ -68,7 +70,7 @@ class Registry:
         return len(self._entries)
 
     def __contains__(self, namespace: str) -> bool:
-        return namespace in self._entries
+        return any(name == namespace for name, _ in self._entries)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(list(self._entries.values()))
@@ -76,20 +78,21 @@ class Registry:
     def on_epoch(self, listener: EpochListener) -> None:
         self._listeners.append(listener)
 
-    def view(self, namespace: str) -> NamespaceView:
+    def view(self, namespace: str, scope: bytes = b"") -> NamespaceView:
         """What is known; registers nothing."""
-        entry = self._entries.get(namespace)
+        entry = self._entries.get((namespace, scope))
         return COLD if entry is None else entry.view
 
-    def touch(self, namespace: str) -> NamespaceView:
+    def touch(self, namespace: str, scope: bytes = b"") -> NamespaceView:
         """Registers a use and gives what is known. A namespace that had gone quiet is polled at once again."""
-        entry = self._entries.get(namespace)
+        key = (namespace, scope)
+        entry = self._entries.get(key)
         now = self._clock.monotonic()
         if entry is None:
-            entry = self._register(namespace, now)
+            entry = self._register(namespace, scope, now)
             return COLD if entry is None else entry.view
         entry.used_at = now
-        self._entries.move_to_end(namespace)
+        self._entries.move_to_end(key)
         if entry.due_at - now > self.interval_seconds and not entry.failures and not entry.polling:
             self.plan(entry, now)
         return entry.view
@@ -97,28 +100,33 @@ class Registry:
     def configure(self, namespace: str) -> None:
         """Registers a namespace that stays however idle it is."""
         self.touch(namespace)
-        entry = self._entries.get(namespace)
+        entry = self._entries.get((namespace, b""))
         if entry is not None:
             entry.pinned = True
 
     def forget(self, namespace: str) -> None:
-        """Drops what is known, also a poll that is under way. Writes in flight stay in the stamper's ledger."""
-        self._entries.pop(namespace, None)
+        """Drops what is known in every scope, also polls under way. Writes in flight stay in the stamper's ledger."""
+        for key in [key for key in self._entries if key[0] == namespace]:
+            del self._entries[key]
 
-    def _register(self, namespace: str, now: float) -> Entry | None:
+    def _drop(self, entry: Entry) -> None:
+        if self.is_current(entry):
+            del self._entries[entry.namespace, entry.scope]
+
+    def _register(self, namespace: str, scope: bytes, now: float) -> Entry | None:
         if len(self._entries) >= self._namespaces_max and not self._make_room():
             self.refused_total += 1
             return None
-        entry = Entry(namespace, now)
-        self._entries[namespace] = entry
+        entry = Entry(namespace, scope, now)
+        self._entries[namespace, scope] = entry
         # A name that the upstream has just denied is not asked for again at each read of it.
-        self.plan(entry, max(now, self._absent_until.pop(namespace, now)))
+        self.plan(entry, max(now, self._absent_until.pop((namespace, scope), now)))
         return entry
 
     def _make_room(self) -> bool:
         for entry in itertools.islice(self._entries.values(), EVICTION_LOOKS_MAX):
             if not entry.pinned and not self._stamper.busy(entry.namespace):
-                self.forget(entry.namespace)
+                self._drop(entry)
                 return True
         return False
 
@@ -129,7 +137,7 @@ class Registry:
         heapq.heappush(self._schedule, (due_at, next(self._sequence), entry))
 
     def is_current(self, entry: Entry) -> bool:
-        return self._entries.get(entry.namespace) is entry
+        return self._entries.get((entry.namespace, entry.scope)) is entry
 
     def take_due(self, now: float) -> Entry | None:
         """The longest overdue entry, or None. Forgets those that have been idle for too long on the way."""
@@ -139,15 +147,15 @@ class Registry:
                 continue
             idle = now - entry.used_at >= self._idle_seconds
             if idle and not entry.pinned and not self._stamper.busy(entry.namespace):
-                self.forget(entry.namespace)
+                self._drop(entry)
                 continue
             return entry
         return None
 
     def mark_gone(self, entry: Entry) -> None:
         """The upstream has no such namespace."""
-        self.forget(entry.namespace)
-        self._absent_until[entry.namespace] = self._clock.monotonic() + self.interval_seconds
+        self._drop(entry)
+        self._absent_until[entry.namespace, entry.scope] = self._clock.monotonic() + self.interval_seconds
         if len(self._absent_until) > self._namespaces_max:
             self._absent_until.popitem(last=False)
         # Also when it was never seen by this process: rows of an earlier life may be cached on disk.

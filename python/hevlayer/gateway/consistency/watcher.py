@@ -27,8 +27,9 @@ raise LayerError."""
 class Credentials(Protocol):
     """Whose key a background request carries."""
 
-    def background_bearer(self, namespace: str) -> bytes | None:
-        """The bare token; None when the gateway holds none that the upstream has accepted for `namespace`."""
+    def background_bearer(self, namespace: str, scope: bytes | None = None) -> bytes | None:
+        """The bare token for `namespace` as a scope sees it (None: as any does); None when the gateway holds none that
+        the upstream has accepted for it."""
 
 
 class WatcherMetrics(Protocol):
@@ -120,7 +121,7 @@ class Watcher:
 
     async def _ask(self, entry: Entry) -> PollResult:
         namespace = entry.namespace
-        bearer = self._credentials.background_bearer(namespace)
+        bearer = self._credentials.background_bearer(namespace, entry.scope)
         if bearer is None:
             return Failed("no_credential")
         poll_start_ms = self._stamper.now_ms()

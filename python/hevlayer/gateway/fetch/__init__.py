@@ -1,5 +1,6 @@
 """Documents by id: from the cache, else from the upstream, which then fills the cache."""
 
+from hevlayer.gateway.fetch.owners import CacheOwners
 from hevlayer.gateway.fetch.routes import FetchRoutes
 
-__all__ = ["FetchRoutes"]
+__all__ = ["CacheOwners", "FetchRoutes"]

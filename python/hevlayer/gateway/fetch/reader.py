@@ -37,7 +37,7 @@ class ReadUpstream(Protocol):
 class NamespaceViews(Protocol):
     """What is known of namespaces; a touch says that one is in use."""
 
-    def touch(self, namespace: str) -> NamespaceView: ...
+    def touch(self, namespace: str, scope: bytes) -> NamespaceView: ...
 
 
 class RefusedError(Exception):
@@ -58,29 +58,31 @@ class Facts:
 
 
 class FactsOfNamespaces:
-    """Facts by namespace: from the watcher's view, else from the upstream's schema, asked for once and kept a while."""
+    """Facts by namespace and scope: from the watcher's view, else from the upstream's schema, asked for once and kept a
+    while."""
 
     def __init__(self, upstream: ReadUpstream, views: NamespaceViews, clock: Clock) -> None:
         self._upstream = upstream
         self._views = views
         self._clock = clock
-        self._of_views: dict[str, tuple[NamespaceView, Facts]] = {}
-        self._asked: OrderedDict[str, tuple[float, Facts]] = OrderedDict()
+        self._of_views: dict[tuple[str, bytes], tuple[NamespaceView, Facts]] = {}
+        self._asked: OrderedDict[tuple[str, bytes], tuple[float, Facts]] = OrderedDict()
         self._flights: SingleFlight[tuple[bytes, str], Facts] = SingleFlight()
 
-    def known(self, namespace: str) -> Facts | None:
+    def known(self, namespace: str, scope: bytes) -> Facts | None:
         """What is known without asking; counts as a use of the namespace."""
-        view = self._views.touch(namespace)
+        key = (namespace, scope)
+        view = self._views.touch(namespace, scope)
         if view.id_type is not None:
-            seen = self._of_views.get(namespace)
+            seen = self._of_views.get(key)
             if seen is not None and seen[0] is view:
                 return seen[1]
             facts = Facts(view.id_type, [vector.name for vector in view.schema.vectors])
             if len(self._of_views) >= FACTS_MAX:
                 self._of_views.clear()
-            self._of_views[namespace] = (view, facts)
+            self._of_views[key] = (view, facts)
             return facts
-        asked = self._asked.get(namespace)
+        asked = self._asked.get(key)
         return asked[1] if asked is not None and asked[0] > self._clock.monotonic() else None
 
     async def ask(self, namespace: str, credential: Credential, traceparent: bytes) -> Facts:
@@ -99,8 +101,9 @@ class FactsOfNamespaces:
             except orjson.JSONDecodeError as error:
                 raise UpstreamError("the upstream's schema is not JSON") from error
             facts = Facts(schema.id_type or DEFAULT_ID_TYPE, [vector.name for vector in schema.vectors])
-            self._asked[namespace] = (self._clock.monotonic() + FACTS_SECONDS, facts)
-            self._asked.move_to_end(namespace)
+            key = (namespace, credential.scope)
+            self._asked[key] = (self._clock.monotonic() + FACTS_SECONDS, facts)
+            self._asked.move_to_end(key)
             if len(self._asked) > FACTS_MAX:
                 self._asked.popitem(last=False)
             return facts
@@ -109,8 +112,9 @@ class FactsOfNamespaces:
 
     def forget(self, namespace: str) -> None:
         """The namespace may have been made anew."""
-        self._asked.pop(namespace, None)
-        self._of_views.pop(namespace, None)
+        for known in (self._asked, self._of_views):
+            for key in [key for key in known if key[0] == namespace]:
+                del known[key]
 
 
 class DocumentReader:

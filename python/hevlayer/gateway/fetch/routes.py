@@ -10,6 +10,7 @@ from hevlayer.clock import Clock
 from hevlayer.errors import NotFoundError
 from hevlayer.gateway.fetch.decode import DocumentId, Projections, read_batch, read_id
 from hevlayer.gateway.fetch.flights import Flights
+from hevlayer.gateway.fetch.owners import CacheOwners
 from hevlayer.gateway.fetch.reader import (
     DocumentReader,
     Facts,
@@ -22,7 +23,7 @@ from hevlayer.gateway.fetch.reader import (
 from hevlayer.gateway.router import RouteContext
 from hevlayer.http.messages import Response
 from hevlayer.kernels.doccache import DocProjection, DocRows
-from hevlayer.stores.doccache import DocumentCache, Miss
+from hevlayer.stores.doccache import MARKED, DocumentCache, Miss
 from hevlayer.wire.bodies import JSON_CONTENT_TYPE
 
 T = TypeVar("T")
@@ -57,9 +58,11 @@ class FetchRoutes:
         views: NamespaceViews,
         clock: Clock,
         *,
+        owners: CacheOwners | None = None,
         observer: FetchObserver | None = None,
     ) -> None:
         self._cache = cache
+        self._owners = owners
         self._now = clock.monotonic
         self._observer = observer
         self._facts = FactsOfNamespaces(upstream, views, clock)
@@ -77,14 +80,16 @@ class FetchRoutes:
         namespace = context.namespace
         projection = self._projections.of_query(context.request.query)
         text = context.parameter("doc_id")
-        facts = self._facts.known(namespace)
+        facts = self._facts.known(namespace, context.credential.scope)
         try:
             if facts is None:
                 facts = await self._facts.ask(namespace, context.credential, context.traceparent)
             document_id = read_id(text, facts.id_type)
             if document_id is None:
                 raise _not_found(text, namespace, facts)
-            found = await self._cache.lookup(namespace, document_id.key, projection, facts.id_type)
+            found: bytes | Miss = MARKED
+            if await self._may_use_cache(context):
+                found = await self._cache.lookup(namespace, document_id.key, projection, facts.id_type)
             if type(found) is bytes:
                 self._observe("single", namespace, "hit", started, 1)
                 return Response(200, [JSON_CONTENT_TYPE, _HIT], found)
@@ -123,13 +128,20 @@ class FetchRoutes:
             raise _not_found(text, context.namespace, facts)
         return document
 
+    async def _may_use_cache(self, context: RouteContext) -> bool:
+        """Whether the rows under this name are the ones that this caller may see."""
+        if context.credential.trusted:
+            return True
+        identity = context.grant.identity if context.grant is not None else None
+        return self._owners is not None and await self._owners.admit(context.namespace, identity)
+
     async def fetch_documents(self, context: RouteContext) -> Response:
         """POST …/documents: the documents of a list of ids in its order, each id once, and those that are missing."""
         started = self._now()
         namespace = context.namespace
         batch = read_batch(await context.request.body.read(BODY_BYTES_MAX))
         try:
-            facts = self._facts.known(namespace)
+            facts = self._facts.known(namespace, context.credential.scope)
             if facts is None:
                 facts = await self._facts.ask(namespace, context.credential, context.traceparent)
             try:
@@ -154,8 +166,11 @@ class FetchRoutes:
             if document_id is not None:
                 wanted.setdefault(document_id.key, document_id)
         keys = list(wanted)
-        held, miss = await self._cache.lookup_many(context.namespace, keys, projection)
-        documents = dict(zip(keys, held, strict=True))
+        documents: dict[bytes, bytes | None] = dict.fromkeys(keys)
+        miss = MARKED
+        if await self._may_use_cache(context):
+            held, miss = await self._cache.lookup_many(context.namespace, keys, projection)
+            documents = dict(zip(keys, held, strict=True))
         absent = [wanted[key] for key in keys if documents[key] is None]
         if absent:
             for rows in await self._read_many(context, absent, facts, miss.ticket):

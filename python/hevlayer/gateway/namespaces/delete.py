@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import msgspec
-import orjson
 
 from hevlayer.clock import Clock
 from hevlayer.errors import LayerError, UpstreamError
 from hevlayer.gateway.consistency import Credentials, Registry
+from hevlayer.gateway.consistency.facts import read_created_at
 from hevlayer.gateway.namespaces.cleanup import Cleanup, Deletion, StepReport
 from hevlayer.gateway.namespaces.exchange import Exchanges
 from hevlayer.gateway.namespaces.listing import epoch_ms
@@ -125,7 +125,8 @@ class DeleteRoutes:
             return (await self._exchanges.call(context)).relayed()
         namespace = context.namespace
         key = object_key(LEDGER, namespace)
-        deletion = Deletion(namespace, self._clock.now_ms(), self._registry.view(namespace).created_at)
+        view = self._registry.view(namespace, context.credential.scope)
+        deletion = Deletion(namespace, self._clock.now_ms(), view.created_at)
         first = await self._store.put_if_absent(key, _record(deletion))
         self._work_left = True
         try:
@@ -200,7 +201,7 @@ class DeleteRoutes:
             status, body = await self._exchanges.metadata(deletion.namespace, bearer)
         except UpstreamError:
             return Unclear()
-        return plan_resume(deletion, status, _created_at(body), self._clock.now_ms())
+        return plan_resume(deletion, status, read_created_at(body), self._clock.now_ms())
 
     async def _finish(self, key: str, deletion: Deletion) -> list[StepReport]:
         try:
@@ -243,15 +244,6 @@ def describe_cleanup(reports: list[StepReport]) -> dict[str, object]:
     """The report of a delete: `done`, or `pending` with the steps that will be tried again."""
     done = all(report.error is None for report in reports)
     return {"cleanup": "done" if done else "pending", "steps": [report.as_json() for report in reports]}
-
-
-def _created_at(body: bytes) -> str | None:
-    try:
-        metadata = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    created = metadata.get("created_at") if isinstance(metadata, dict) else None
-    return created if isinstance(created, str) else None
 
 
 def _record(deletion: Deletion) -> bytes:

@@ -11,6 +11,7 @@ import orjson
 
 from hevlayer.clock import Clock, SingleFlight
 from hevlayer.errors import LayerError, UpstreamError, ValidationError
+from hevlayer.gateway.auth import Credential
 from hevlayer.gateway.consistency import NamespaceView, Registry
 from hevlayer.gateway.consistency.facts import read_schema
 from hevlayer.gateway.namespaces.exchange import Exchanges
@@ -156,7 +157,7 @@ class ListingRoutes:
             self._metrics.observe_list(answer.status, self._clock.monotonic() - started)
             return answer.relayed()
         names, cursor = read_names(answer.body)
-        rows = await self._describe(names, context.credential.bearer)
+        rows = await self._describe(names, context.credential)
         response = json_response(200, {"namespaces": rows, "next_cursor": cursor})
         now = self._clock.monotonic()
         self._metrics.observe_list(200, now - started)
@@ -167,14 +168,14 @@ class ListingRoutes:
                 self._pages.popitem(last=False)
         return response
 
-    async def _describe(self, names: list[str], bearer: bytes | None) -> list[dict[str, object]]:
+    async def _describe(self, names: list[str], credential: Credential) -> list[dict[str, object]]:
         """Rows in the order of `names`, at most FANOUT_MAX metadata reads at once."""
         rows: list[dict[str, object] | None] = [None] * len(names)
         pending = iter(enumerate(names))
 
         async def work() -> None:
             for index, name in pending:
-                rows[index] = await self._row(name, bearer)
+                rows[index] = await self._row(name, credential)
 
         try:
             async with asyncio.timeout(FANOUT_SECONDS), asyncio.TaskGroup() as workers:
@@ -183,30 +184,32 @@ class ListingRoutes:
         except TimeoutError:
             pass
         return [
-            row if row is not None else self._failed(name, f"not read within {FANOUT_SECONDS:g} s")
+            row if row is not None else self._failed(name, credential, f"not read within {FANOUT_SECONDS:g} s")
             for row, name in zip(rows, names, strict=True)
         ]
 
-    async def _row(self, name: str, bearer: bytes | None) -> dict[str, object]:
+    async def _row(self, name: str, credential: Credential) -> dict[str, object]:
         try:
             async with asyncio.timeout(ROW_SECONDS):
-                status, body = await self._exchanges.metadata(name, bearer)
+                status, body = await self._exchanges.metadata(name, credential.bearer)
         except LayerError as error:
-            return self._failed(name, error.message)
+            return self._failed(name, credential, error.message)
         except TimeoutError:
-            return self._failed(name, f"the upstream did not answer within {ROW_SECONDS:g} s")
+            return self._failed(name, credential, f"the upstream did not answer within {ROW_SECONDS:g} s")
         if status != 200:
-            return self._failed(name, f"the upstream answered {status}")
+            return self._failed(name, credential, f"the upstream answered {status}")
         try:
             metadata = orjson.loads(body)
         except orjson.JSONDecodeError:
             metadata = None
         if not isinstance(metadata, dict):
-            return self._failed(name, "the upstream's metadata is not a JSON object")
-        return describe_row(name, metadata, self._registry.view(name), self._cache_states.cache_state(name))
+            return self._failed(name, credential, "the upstream's metadata is not a JSON object")
+        view = self._registry.view(name, credential.scope)
+        return describe_row(name, metadata, view, self._cache_states.cache_state(name))
 
-    def _failed(self, name: str, reason: str) -> dict[str, object]:
-        return describe_failure(name, reason, self._registry.view(name), self._cache_states.cache_state(name))
+    def _failed(self, name: str, credential: Credential, reason: str) -> dict[str, object]:
+        view = self._registry.view(name, credential.scope)
+        return describe_failure(name, reason, view, self._cache_states.cache_state(name))
 
 
 def read_names(body: bytes) -> tuple[list[str], str | None]:

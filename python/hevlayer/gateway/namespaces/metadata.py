@@ -44,20 +44,21 @@ class MetadataRoutes:
         started = self._now()
         answer = await self._exchanges.call(context)
         if answer.ok:
-            self._registry.touch(context.namespace)
+            self._registry.touch(context.namespace, context.credential.scope)
         self._metrics.observe_head(context.namespace, answer.status, self._now() - started)
-        return self._enriched(context.namespace, answer)
+        return self._enriched(context, answer)
 
     async def update_metadata(self, context: RouteContext) -> Response:
         """PATCH …/metadata: the body goes up as it came."""
         body = await context.request.body.read(PATCH_BYTES_MAX)
         answer = await self._exchanges.call(context, body=body)
-        return self._enriched(context.namespace, answer)
+        return self._enriched(context, answer)
 
-    def _enriched(self, namespace: str, answer: Exchanged) -> Response:
+    def _enriched(self, context: RouteContext, answer: Exchanged) -> Response:
         if not answer.ok:
             return answer.relayed()
-        members = {"id": _printable(namespace), "layer": layer_block(self._registry.view(namespace))}
+        view = self._registry.view(context.namespace, context.credential.scope)
+        members = {"id": _printable(context.namespace), "layer": layer_block(view)}
         enriched = add_members(answer.body, members)
         return answer.relayed(None if enriched is None else self._strip_schema(enriched, "schema"))
 

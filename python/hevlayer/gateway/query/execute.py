@@ -32,7 +32,7 @@ _HEADER_TEXTS = {each: each.value for each in Consistency}
 class Views(Protocol):
     """What is known of namespaces."""
 
-    def view(self, namespace: str) -> NamespaceView: ...
+    def view(self, namespace: str, scope: bytes) -> NamespaceView: ...
 
 
 class QueryMetrics(Protocol):
@@ -80,7 +80,7 @@ class QueryRoutes:
         context.has_rank_by = scan.has_rank_by
         if scan.multi:
             context.legs = scan.legs
-        view = self._views.view(context.namespace)
+        view = self._views.view(context.namespace, context.credential.scope)
         plan = plan_query(scan, view, self._mode, self._now_ms(), self._watermark_age_ms_max)
         if isinstance(plan, NearestToId):
             try:

@@ -44,7 +44,7 @@ class Tickets(Protocol):
 class Views(Protocol):
     """What is known of namespaces."""
 
-    def touch(self, namespace: str) -> NamespaceView: ...
+    def view(self, namespace: str, scope: bytes) -> NamespaceView: ...
 
 
 class WriteMetrics(Protocol):
@@ -97,7 +97,7 @@ class WriteRoutes:
         scan = source.scan
         namespace = context.namespace
         context.rows = scan.upserts + scan.patches + scan.deletes
-        view = self._views.touch(namespace)
+        view = self._views.view(namespace, context.credential.scope)
         metric = (view.distance_metric or DEFAULT_DISTANCE_METRIC) if scan.has_vectors else None
         headers = self._relay.headers(context)
         deadlines = self._slow if scan.exclusive or scan.by_filter else self._deadlines

@@ -170,7 +170,7 @@ async def test_a_grant_is_asked_for_once_a_minute_and_credential():
     async def probe(namespace, credential):
         asked.append((namespace, credential.bearer))
         await asyncio.sleep(0)
-        return 200
+        return 200, None
 
     clock = FakeClock()
     grants = Grants(probe, clock)
@@ -197,7 +197,7 @@ async def test_a_refused_grant_is_not_remembered(status, kind):
     answers = [status, 200]
 
     async def probe(namespace, credential):
-        return answers.pop(0)
+        return answers.pop(0), "2026-01-01T00:00:00Z"
 
     grants = Grants(probe, FakeClock())
     credential = Credential(b"Bearer one", trusted=False)

@@ -19,7 +19,9 @@ def row(text: str) -> Canned:
 async def cached(bench):
     """A gateway that holds document 7 as `one`."""
     bench.see("a", Status.STABLE, None, SchemaFacts(stamped=True, id_type="uint"))
-    bench.upstream.by_target[b"/v2/namespaces/a/metadata"] = answer(200, b'{"schema":{"id":{"type":"uint"}}}')
+    bench.upstream.by_target[b"/v2/namespaces/a/metadata"] = answer(
+        200, b'{"created_at":"2026-01-01T00:00:00Z","schema":{"id":{"type":"uint"}}}'
+    )
     bench.upstream.by_target[b"/v1/namespaces/a/schema"] = answer(200, b'{"id":{"type":"uint"}}')
     bench.upstream.by_target[b"/v2/namespaces/a/query"] = row("one")
     assert (await fetch(bench))[1] == b"miss"

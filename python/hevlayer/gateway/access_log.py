@@ -4,20 +4,20 @@ import os
 from collections.abc import Callable
 
 from hevlayer.clock import Clock
+from hevlayer.gateway.line_writer import SETTLE_SECONDS, LineWriter
 from hevlayer.wire.bodies import encode
 
 FLUSH_SECONDS = 0.5
-# A full buffer is written at once by the request that filled it: nothing is dropped and memory is bounded.
+# A full buffer is handed over at once by the request that filled it.
 BUFFER_LINES_MAX = 256
 OFF = -1
 
 
 class AccessLog:
-    """Collects lines and writes them to a file descriptor."""
+    """Collects lines for a file descriptor. Never waits for it."""
 
     def __init__(self, descriptor: int, write: Callable[[int, bytes], int] = os.write) -> None:
-        self._descriptor = descriptor
-        self._write = write
+        self._writer = LineWriter(descriptor, write)
         self._lines: list[str] = []
         self.enabled = descriptor != OFF
 
@@ -29,17 +29,22 @@ class AccessLog:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what is there. A log that nobody reads any more (a closed pipe) is dropped: serving goes on."""
+        """Hands over what is there to be written."""
         if not self._lines:
             return
         lines, self._lines = self._lines, []
+        count = len(lines)
         lines.append("")
-        view = memoryview("\n".join(lines).encode())
-        try:
-            while view:
-                view = view[self._write(self._descriptor, view.tobytes()) :]
-        except OSError:
-            return
+        self._writer.offer("\n".join(lines).encode(), count)
+
+    @property
+    def dropped(self) -> int:
+        """Lines that nobody will read."""
+        return self._writer.dropped
+
+    def settle(self, seconds: float = SETTLE_SECONDS) -> bool:
+        """Blocks until all that was handed over is written or dropped; False when it is not by then."""
+        return self._writer.settle(seconds)
 
     async def run(self, clock: Clock) -> None:
         """Flushes every `FLUSH_SECONDS`, until it is cancelled."""

@@ -24,6 +24,7 @@ from hevlayer.gateway.middleware import Pipeline
 from hevlayer.gateway.namespaces import CleanupStep, Deletion, NamespaceRoutes, RelayedExchanges
 from hevlayer.gateway.observe import (
     DocumentCacheStates,
+    attach_access_log,
     attach_consistency,
     attach_process,
     attach_server,
@@ -193,6 +194,7 @@ class Gateway:
         attach_consistency(self.metrics, self.registry, self.stamper, self.clock)
         attach_server(self.metrics, self._open_connections, self._requests_in_flight)
         attach_process(self.metrics)
+        attach_access_log(self.metrics, self.access_log)
         self.pipeline = Pipeline(
             Router(ROUTES, handlers),
             self.authenticator,
@@ -315,6 +317,7 @@ class Gateway:
         if self.metrics_backend is not None:
             await self.metrics_backend.close()
         self.access_log.flush()
+        await asyncio.to_thread(self.access_log.settle)
         if self._temporary is not None:
             self._temporary.cleanup()
         log.info("gateway stopped")

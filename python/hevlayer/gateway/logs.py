@@ -2,12 +2,12 @@
 
 import logging
 import re
-import sys
 from typing import TextIO
 
 import orjson
 
 from hevlayer.clock import Clock, SystemClock
+from hevlayer.gateway.line_writer import LineWriter
 from hevlayer.wire.bodies import encode
 
 _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -15,6 +15,7 @@ _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asct
 _SECRETS = re.compile(
     r"(?i)(bearer\s+)[^\s\"',}]+|(\"?source_api_key\"?\s*[:=]\s*\"?)[^\s\"',}]+|(tpuf_)[A-Za-z0-9_-]+"
 )
+STDERR = 2
 _HIDDEN = "[hidden]"
 
 
@@ -46,9 +47,29 @@ class JsonFormatter(logging.Formatter):
             return hide_secrets(encode(line).decode())
 
 
+class LineHandler(logging.Handler):
+    """Records as lines for a descriptor, which is never waited for while the process runs."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._writer = LineWriter(descriptor)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:
+            self.handleError(record)
+        else:
+            self._writer.offer(line.encode() + b"\n", 1)
+
+    def flush(self) -> None:
+        """Called when the process ends."""
+        self._writer.settle()
+
+
 def configure_logging(level: str, stream: TextIO | None = None, clock: Clock | None = None) -> None:
     """Sends every record of `level` and above to `stream` (default: standard error) as JSON lines."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = LineHandler(STDERR) if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter(clock or SystemClock()))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -236,6 +236,13 @@ HTTP_CONNECTIONS = _level(
 HTTP_INFLIGHT = _level(
     "layer_http_inflight", "saturation", (), "Client requests being served.", "sum(layer_http_inflight)"
 )
+ACCESS_LOG_DROPPED = _count(
+    "layer_access_log_dropped_lines_total",
+    "saturation",
+    (),
+    "Lines of the access log that nobody read in time.",
+    Alert("Access log lines are lost", "sum(increase(layer_access_log_dropped_lines_total[5m])) > 0", "10m"),
+)
 POLLS = _count(
     "layer_consistency_polls_total",
     "saturation",

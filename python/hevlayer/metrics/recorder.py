@@ -88,6 +88,7 @@ class Metrics:
         self._http_requests = registry.counter(declared.HTTP_REQUESTS)
         self.http_connections = registry.gauge(declared.HTTP_CONNECTIONS)
         self.http_inflight = registry.gauge(declared.HTTP_INFLIGHT)
+        self.access_log_dropped = registry.counter(declared.ACCESS_LOG_DROPPED)
         self._polls = registry.counter(declared.POLLS)
         self._poll_duration = registry.histogram(declared.POLL_DURATION).bind()
         self.watched_namespaces = registry.gauge(declared.NAMESPACES)

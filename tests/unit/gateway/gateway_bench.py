@@ -54,6 +54,7 @@ class Bench:
     @property
     def access_log(self) -> bytes:
         self.gateway.access_log.flush()
+        assert self.gateway.access_log.settle(10.0)
         return bytes(self.log_lines)
 
 

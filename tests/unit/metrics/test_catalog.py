@@ -6,8 +6,9 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from hevlayer.gateway.access_log import OFF, AccessLog
 from hevlayer.gateway.consistency import NamespaceView, Outcome, Registry, Stamper, Status
-from hevlayer.gateway.observe import attach_consistency, attach_process, attach_server
+from hevlayer.gateway.observe import attach_access_log, attach_consistency, attach_process, attach_server
 from hevlayer.metrics import CATALOG_VERSION, Billing, Metrics, catalog, declared, read_billing, status_label
 from hevlayer.metrics.registry import Declaration
 from hevlayer.testing.clock import FakeClock
@@ -61,6 +62,7 @@ def exercised():
     attach_consistency(metrics, registry, stamper, clock)
     attach_server(metrics, lambda: 3, lambda: 2)
     attach_process(metrics)
+    attach_access_log(metrics, AccessLog(OFF))
     stamper.begin("films").settle(Outcome.UNKNOWN)
     metrics.observe_request("query", 200)
     metrics.observe_query("films", 200, 0.02, 0.015, True, False, "filtered")

@@ -11,7 +11,12 @@ from hevlayer.gateway.observe.cache_state import (
 from hevlayer.gateway.observe.exposition import MetricRoutes
 from hevlayer.gateway.observe.health import HealthRoutes, ReadyRoutes, scheduled_work_note
 from hevlayer.gateway.observe.promql import PromqlRoutes
-from hevlayer.gateway.observe.sources import attach_consistency, attach_process, attach_server
+from hevlayer.gateway.observe.sources import (
+    attach_access_log,
+    attach_consistency,
+    attach_process,
+    attach_server,
+)
 
 __all__ = [
     "CacheConnection",
@@ -23,6 +28,7 @@ __all__ = [
     "NothingCached",
     "PromqlRoutes",
     "ReadyRoutes",
+    "attach_access_log",
     "attach_consistency",
     "attach_process",
     "attach_server",

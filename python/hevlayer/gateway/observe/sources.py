@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hevlayer.clock import Clock
+from hevlayer.gateway.access_log import AccessLog
 from hevlayer.gateway.consistency import Registry, Stamper
 from hevlayer.metrics import Metrics
 from hevlayer.metrics.registry import Samples
@@ -37,6 +38,11 @@ def attach_server(metrics: Metrics, connections: Callable[[], int], inflight: Ca
     """The HTTP server's open connections and requests being served."""
     metrics.http_connections.read_from(lambda: [((), connections())])
     metrics.http_inflight.read_from(lambda: [((), inflight())])
+
+
+def attach_access_log(metrics: Metrics, access_log: AccessLog) -> None:
+    """Lines that did not reach the access log."""
+    metrics.access_log_dropped.read_from(lambda: [((), access_log.dropped)])
 
 
 def attach_process(metrics: Metrics) -> None:

@@ -97,7 +97,7 @@ def _sharp_schemas() -> dict[str, Any]:
     layer_row = _closed({"id": film_id, "vector": vector, "attributes": _closed(attributes)}, "id", "vector")
     layer_patch = _closed({"id": film_id, "attributes": _closed(attributes)}, "id")
     by_filter = _closed({"filters": wanted, "patch": _closed(attributes)}, "filters", "patch")
-    nearest = {"nearest_to_id": film_id, "top_k": limit, "filters": wanted}
+    nearest = {"nearest_to_id": _whole(1, 20), "top_k": limit, "filters": wanted}
     return {
         "Filter": either(
             comparison,
@@ -126,6 +126,8 @@ def _sharp_schemas() -> dict[str, Any]:
         "SchemaChange": _closed(
             {"year": _closed({"type": {"const": "int"}, "filterable": boolean()}, "type", "filterable")}
         ),
+        "MetadataChange": _closed({"pinning": boolean(), "read_only": {"const": False}}),
+        "CopyRequest": _closed({"copy_from_namespace": words(*NAMESPACES)}, "copy_from_namespace"),
         "FetchRequest": _closed({"ids": array(film_id), "include_attributes": array(words(*ATTRIBUTES))}, "ids"),
     }
 

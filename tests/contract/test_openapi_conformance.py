@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "15"))
 KEY = "gateway-key"
 CHECKS = [
     allow_header_conformance,

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import uvloop
 
+from hevlayer.cli.failures import sentence
 from hevlayer.cli.options import Command, Option
 from hevlayer.gateway.app import Gateway
 from hevlayer.gateway.config import GatewayConfig
@@ -44,8 +45,7 @@ async def run_dev(values: Mapping[str, object]) -> None:
         "data_dir": folder / "gateway",
     }
     # Every problem of the configuration shows before anything starts.
-    GatewayConfig.read(**overrides)
-    configure_logging("info")
+    configure_logging(GatewayConfig.read(**overrides).log_level)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -60,8 +60,9 @@ async def run_dev(values: Mapping[str, object]) -> None:
         config = GatewayConfig.read(**overrides, upstream_url=origin.url)
         (folder / "gateway").mkdir(parents=True, exist_ok=True)
         gateway = Gateway(config)
-        await gateway.start()
+        # A start that fails half way leaves loops and files to close as well.
         stack.push_async_callback(gateway.stop)
+        await gateway.start()
         announce("ready", {"url": f"http://{host}:{gateway.port}", "upstream": origin.url, "data_dir": str(folder)})
         await stop.wait()
 
@@ -70,7 +71,7 @@ def _run(values: Mapping[str, object]) -> int:
     try:
         uvloop.run(run_dev(values))
     except OSError as error:
-        print(f"hevlayer dev: {error}", file=sys.stderr)
+        print(f"hevlayer dev: {sentence(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import uvloop
 
+from hevlayer.cli.failures import sentence
 from hevlayer.cli.options import Command, Option
 from hevlayer.gateway.app import run_gateway
 from hevlayer.gateway.config import SETTINGS, GatewayConfig
@@ -41,7 +42,7 @@ def _run(values: Mapping[str, object]) -> int:
     try:
         uvloop.run(run_gateway(config))
     except OSError as error:
-        print(f"hevlayer gateway: {error}", file=sys.stderr)
+        print(f"hevlayer gateway: {sentence(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import uvloop
 
+from hevlayer.cli.failures import sentence
 from hevlayer.cli.options import Command, Option
 from hevlayer.errors import ValidationError
 from hevlayer.origin.config import OriginConfig
@@ -74,7 +75,7 @@ def _run(values: Mapping[str, object]) -> int:
     try:
         uvloop.run(run_origin(OriginConfig(**settings)))
     except OSError as error:
-        print(f"hevlayer origin: {error}", file=sys.stderr)
+        print(f"hevlayer origin: {sentence(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,6 +1,7 @@
 """An HTTP/1.1 server that calls one function per request."""
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from hevlayer.clock import Clock, SystemClock
 from hevlayer.http.connection import ServerConnection
 from hevlayer.http.errors import AbortConnection
 from hevlayer.http.framing import http_date
+from hevlayer.http.head_cache import HeadCache
 from hevlayer.http.messages import Handler
 from hevlayer.http.server_config import ServerConfig
 
@@ -30,6 +32,7 @@ class HttpServer:
         self.draining = False
         self.now = clock.monotonic()
         self.date_line = b""
+        self.heads = HeadCache()
         self._handler = handler
         self._clock = clock
         self._connections: set[ServerConnection] = set()
@@ -61,9 +64,15 @@ class HttpServer:
                 factory, sock=sock, ssl=ssl_context, backlog=backlog, ssl_handshake_timeout=handshake
             )
         else:
-            listener = await self.loop.create_server(
-                factory, host, port, ssl=ssl_context, backlog=backlog, ssl_handshake_timeout=handshake
-            )
+            try:
+                listener = await self.loop.create_server(
+                    factory, host, port, ssl=ssl_context, backlog=backlog, ssl_handshake_timeout=handshake
+                )
+            except OSError as error:
+                # The loop's own text has the address in Python's notation, or, for a name, not at all.
+                code = error.errno or 0
+                reason = os.strerror(code) if code > 0 else error.strerror or str(error)
+                raise OSError(error.errno, f"cannot listen on {host}:{port}: {reason}") from error
         self._listener = listener
         self._port = int(listener.sockets[0].getsockname()[1])
 

@@ -70,11 +70,11 @@ class WriteScan:
     @property
     def writes_rows(self) -> bool:
         """Anything that changes rows: rows, columns, deletes, by-filter operations, copy, branch. Also true for rows of
-        a wrong type, which the upstream is expected to refuse."""
+        a wrong type, which the upstream is expected to refuse, and for keys that only a newer upstream knows."""
     @property
     def ids_known(self) -> bool:
         """False when an id could not be read as an integer in 0..2^64 or a string with a UTF-8 form, or a row has
-        none: then `ids` is not complete."""
+        none, or a key is not known: then `ids` is not complete."""
 
     def ids(self) -> list[bytes]:
         """Keys of every id named by a row, column, patch or delete, as `id_key` gives them, each once.

@@ -183,6 +183,17 @@ def test_an_id_that_cannot_be_read_is_told(odd: bytes) -> None:
         assert scan.ids() == []
 
 
+def test_a_key_that_is_not_known_may_change_any_row() -> None:
+    for body in (b'{"increment_rows":[{"id":1}]}', b'{"upsert_rows":[{"id":1}],"truncate":true}'):
+        scan = WriteScan(body)
+        assert scan.writes_rows
+        assert not scan.ids_known
+    for body in (b'{"schema":{},"encryption":{"mode":"default"}}', b'{"create_namespace":true,"increment_rows":null}'):
+        assert not WriteScan(body).writes_rows
+    known = WriteScan(b'{"upsert_rows":[{"id":1}],"return_affected_ids":true,"disable_backpressure":true}')
+    assert known.ids_known
+
+
 @pytest.mark.parametrize("body", [b'{"upsert_rows":"x"}', b'{"deletes":{}}', b'{"upsert_columns":{"id":"x"}}'])
 def test_odd_types_count_as_writes_of_unknown_rows(body: bytes) -> None:
     scan = WriteScan(body)

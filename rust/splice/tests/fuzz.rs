@@ -178,7 +178,7 @@ fn damaged_number_lists() {
         if round % 2 == 0 {
             body = damage(&body, &mut dice);
         }
-        let read = WriteScan::new(&body, false).is_ok_and(|scan| !scan.writes_rows);
+        let read = WriteScan::new(&body, false).is_ok();
         assert_eq!(read, is_json(&body) && body.trim_ascii_start().first() != Some(&b'['), "{}", body.escape_ascii());
         accepted += usize::from(read);
     }

@@ -30,6 +30,16 @@ _NATIVE_FIELDS = (
     "copy_from_namespace",
     "branch_from_namespace",
 )
+_ROWLESS_FIELDS = (
+    "distance_metric",
+    "return_affected_ids",
+    "delete_by_filter_allow_partial",
+    "patch_by_filter_allow_partial",
+    "disable_backpressure",
+    "encryption",
+    "sharding",
+    "create_namespace",
+)
 _PATCH_FIELDS = ("patch_rows", "patch_columns", "patch_by_filter", "patches")
 _OPTION_FIELDS = ("upsert_condition", "patch_condition", "delete_condition", "schema", "distance_metric")
 # In the order in which a message names the first of several.
@@ -74,6 +84,7 @@ class WriteTwin:
     drops_attribute: bool = False
     writes_rows: bool = False
     ids_known: bool = True
+    foreign: bool = False
     keys: list[bytes] = field(default_factory=list)
     refusal: RefusedError | None = None
     present: set[str] = field(default_factory=set)
@@ -105,15 +116,18 @@ class WriteTwin:
     def _body(self, body: Pairs) -> None:
         rendered = Pairs()
         seen: set[str] = set()
+        foreign = False
         for name, value in body:
             if name not in _WRITE_FIELDS:
                 rendered.append((name, value))
+                foreign = foreign or (value is not None and name not in _ROWLESS_FIELDS)
             elif name in seen:
                 self._refuse(f"duplicate field `{name}`", "bad_json")
             else:
                 seen.add(name)
                 rendered.extend(self._member(name, value))
         self.tree = rendered
+        self.foreign = foreign
 
     def _member(self, name: str, value: Json) -> Iterator[tuple[str, Json]]:
         if value is None:
@@ -335,6 +349,8 @@ class WriteTwin:
         elif "branch_from_namespace" in self.present:
             self.exclusive = "branch"
         self.writes_rows = self.writes_rows or rows > 0 or self.by_filter or self.exclusive is not None
+        self.writes_rows = self.writes_rows or self.foreign
+        self.ids_known = self.ids_known and not self.foreign
 
 
 def _settled(tree: Json, stamp_ms: int) -> Json:

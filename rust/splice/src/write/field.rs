@@ -21,6 +21,20 @@ pub(super) enum Field {
     Patches,
 }
 
+/// Keys that say how rows are written or what the namespace is, never which rows.
+pub(super) fn touches_no_rows(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"return_affected_ids"
+            | b"delete_by_filter_allow_partial"
+            | b"patch_by_filter_allow_partial"
+            | b"disable_backpressure"
+            | b"encryption"
+            | b"sharding"
+            | b"create_namespace"
+    )
+}
+
 impl Field {
     pub const ALL: [Self; 16] = [
         Self::UpsertRows,

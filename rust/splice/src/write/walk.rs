@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::field::Field;
+use super::field::{touches_no_rows, Field};
 use super::{Exclusive, WriteScan};
 use crate::error::{Parsed, SpliceError};
 use crate::prune::Pruner;
@@ -19,6 +19,8 @@ pub(super) struct Walk<'a> {
     seen: u32,
     /// Fields that are not null.
     present: u32,
+    /// A key stands in the body that may change rows in a way that we do not know.
+    foreign: bool,
     /// The first rule that the body breaks; broken JSON goes before it, wherever it stands.
     refusal: Option<SpliceError>,
 }
@@ -40,7 +42,7 @@ impl<'a> Walk<'a> {
             tape: Tape::default(),
             ids: Positions::default(),
         };
-        Self { body, patch_method, scan, seen: 0, present: 0, refusal: None }
+        Self { body, patch_method, scan, seen: 0, present: 0, foreign: false, refusal: None }
     }
 
     #[cold]
@@ -107,7 +109,10 @@ impl<'a> Walk<'a> {
 
     /// One member of the body; false when it is to be left out.
     fn member(&mut self, reader: &mut Reader<'a>, key: Key) -> Parsed<bool> {
-        let Some(field) = Field::named(&self.name(key)) else {
+        let name = self.name(key);
+        let Some(field) = Field::named(&name) else {
+            // A key that only a newer upstream knows may change any row.
+            self.foreign |= !touches_no_rows(&name) && reader.kind() != Kind::Null;
             reader.skip_value()?;
             return Ok(true);
         };
@@ -197,7 +202,9 @@ impl<'a> Walk<'a> {
         };
         self.scan.writes_rows |= self.scan.upserts + self.scan.patches + self.scan.deletes > 0
             || self.scan.by_filter
-            || self.scan.exclusive.is_some();
+            || self.scan.exclusive.is_some()
+            || self.foreign;
+        self.scan.ids_known &= !self.foreign;
         Ok(self.scan)
     }
 

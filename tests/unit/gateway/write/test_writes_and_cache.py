@@ -44,6 +44,7 @@ async def fetch(bench):
         b'{"patch_by_filter":{"filters":["t","Eq","one"],"patch":{"t":"two"}}}',
         b'{"delete_by_filter":["t","Eq","one"]}',
         b'{"deletes":[7]}',
+        b'{"a_write_that_only_a_newer_upstream_knows":[{"id":7,"t":"two"}]}',
     ],
 )
 async def test_a_fetch_after_a_write_reads_again(cached, body):

@@ -174,8 +174,8 @@ def microseconds(text: str) -> float:
 def load(port: int, pid: int, path: str, *, connections: int, seconds: float, script: Path) -> Load:
     before = tree_cpu_seconds(pid)
     out = subprocess.run(
-        ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{round(seconds)}s", "--latency", "-s", str(script),
-         f"http://127.0.0.1:{port}{path}"],
+        ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{round(seconds)}s", "--latency",
+         "-s", str(script), f"http://127.0.0.1:{port}{path}"],
         check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     cpu = tree_cpu_seconds(pid) - before
@@ -246,8 +246,8 @@ class Bench:
     def certificate(self) -> tuple[Path, str]:
         key, certificate = self.folder / "key.pem", self.folder / "certificate.pem"
         subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-             "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+             "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
              "-keyout", str(key), "-out", str(certificate)],
             check=True, capture_output=True,
         )  # fmt: skip

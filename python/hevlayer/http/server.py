@@ -10,7 +10,6 @@ from hevlayer.clock import Clock, SystemClock
 from hevlayer.http.connection import ServerConnection
 from hevlayer.http.errors import AbortConnection
 from hevlayer.http.framing import http_date
-from hevlayer.http.head_cache import HeadCache
 from hevlayer.http.messages import Handler
 from hevlayer.http.server_config import ServerConfig
 
@@ -32,7 +31,6 @@ class HttpServer:
         self.draining = False
         self.now = clock.monotonic()
         self.date_line = b""
-        self.heads = HeadCache()
         self._handler = handler
         self._clock = clock
         self._connections: set[ServerConnection] = set()

@@ -19,6 +19,7 @@ from hevlayer.gateway.consistency import FloorKeeper, Registry, Stamper, Watcher
 from hevlayer.gateway.consistency.facts import read_created_at
 from hevlayer.gateway.drain import Drain, Phase
 from hevlayer.gateway.fetch import CacheOwners, FetchRoutes
+from hevlayer.gateway.fetch.owners import STORE_SECONDS
 from hevlayer.gateway.logs import configure_logging
 from hevlayer.gateway.middleware import Pipeline
 from hevlayer.gateway.namespaces import CleanupStep, Deletion, NamespaceRoutes, RelayedExchanges
@@ -147,7 +148,9 @@ class Gateway:
             deadlines=write,
             slow=slow,
         )
-        owners = CacheOwners(self.cache, LocalObjects(self._cache_dir / "owners"), self.clock)
+        owners = CacheOwners(
+            self.cache, LocalObjects(self._cache_dir / "owners", operation_seconds=STORE_SECONDS), self.clock
+        )
         fetches = FetchRoutes(
             self.cache, self.upstream, self.registry, self.clock, owners=owners, observer=self.metrics
         )

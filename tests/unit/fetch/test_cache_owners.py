@@ -54,3 +54,27 @@ async def test_a_restart_knows_the_owner(tmp_path):
 async def test_nobody_is_admitted_without_an_identity_or_when_ownership_cannot_be_kept(tmp_path):
     assert not await CacheOwners(Epochs(), LocalObjects(tmp_path), FakeClock()).admit("n", None)
     assert not await CacheOwners(Epochs(), Broken(), FakeClock()).admit("n", "x")
+
+
+class Stuck(LocalObjects):
+    """Its first put is answered too late: it happens when `late` is called."""
+
+    late = None
+
+    async def put(self, key, body):
+        if self.late is None:
+            self.late = lambda: LocalObjects.put(self, key, body)
+            raise ObjectStoreError("too slow")
+        await super().put(key, body)
+
+
+async def test_an_owner_that_may_yet_be_written_gives_its_place_to_nobody_else(tmp_path):
+    store, epochs, clock = Stuck(tmp_path), Epochs(), FakeClock()
+    owners = CacheOwners(epochs, store, clock)
+    assert not await owners.admit("n", "x")
+    clock.move(OWNED_SECONDS + 1)
+    assert not await owners.admit("n", "y")
+    await store.late()
+    assert await owners.admit("n", "x")
+    clock.move(OWNED_SECONDS + 1)
+    assert await owners.admit("n", "y")

@@ -16,6 +16,8 @@ from hevlayer.wire.names import object_key
 # An owner keeps its place for this long after its last use. Longer than a look-up can be under way, so that none of
 # the old owner's ends after the new one's epoch.
 OWNED_SECONDS = 60.0
+# A look-up or a change of an owner takes no longer; a caller who waits in vain is served without the cache.
+STORE_SECONDS = 1.0
 _KEYS = "cache-owners"
 
 
@@ -34,6 +36,8 @@ class CacheOwners:
         self._clock = clock
         self._owners: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._flights: SingleFlight[str, None] = SingleFlight()
+        # Owners that were put without an answer: the put may yet happen, so nobody else may have that place.
+        self._unsure: dict[str, bytes] = {}
 
     async def admit(self, namespace: str, identity: str | None) -> bool:
         """Whether the cached rows of `namespace` are those of the namespace with this identity, or nobody's."""
@@ -54,12 +58,16 @@ class CacheOwners:
         # From here on the former owner is refused too, so that nothing of it is filled after the epoch.
         self._owners.pop(namespace, None)
         key, wanted = object_key(_KEYS, namespace), identity.encode("utf-8", "surrogatepass")
+        if self._unsure.get(namespace, wanted) != wanted or len(self._unsure) > FACTS_MAX:
+            return
         try:
             if await self._store.get(key) != wanted:
                 await self._cache.new_epoch(namespace)
+                self._unsure[namespace] = wanted
                 await self._store.put(key, wanted)
         except ObjectStoreError:
             return
+        self._unsure.pop(namespace, None)
         self._owners[namespace] = (identity, self._clock.monotonic())
         if len(self._owners) > FACTS_MAX:
             self._owners.popitem(last=False)

@@ -48,7 +48,6 @@ class EmbeddedEngine:
         self._timeout_seconds = timeout_seconds
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="doccache")
         self._waiting = 0
-        self._trim_due = False
         self._closed = False
 
     @classmethod
@@ -122,9 +121,7 @@ class EmbeddedEngine:
             )
         if put is None:
             return 0
-        count, over_capacity = put
-        self._trim_due |= over_capacity
-        return count
+        return put[0]
 
     async def mark(self, token: int, namespace: str, keys: Sequence[bytes] | None) -> None:
         deadline_ms = self._now_ms() + int(MARK_SECONDS_MAX * 1000)
@@ -157,14 +154,11 @@ class EmbeddedEngine:
         await self._in_thread(lambda: self._native.owe(owing))
 
     async def maintain(self) -> None:
-        if not self._trim_due:
-            return
-        self._trim_due = False
         try:
-            # Trimming is no point operation: it takes what it takes, in a thread of its own.
+            # Trimming is no point operation: it takes what it takes, in a thread of its own. Marks fill the log as rows
+            # do, so it is not left to the fills to say when it is due.
             await asyncio.get_running_loop().run_in_executor(self._threads, self._native.trim)
         except DocCacheError as error:
-            self._trim_due = True
             raise _unavailable(error) from error
 
     async def state(self, namespace: str) -> CacheState:

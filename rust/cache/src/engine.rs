@@ -116,16 +116,19 @@ impl Engine {
             let error = io::Error::last_os_error();
             return Err(if error.kind() == io::ErrorKind::WouldBlock { CacheError::Locked } else { error.into() });
         }
-        let (trust, quiet_before_ms) = replay::judge(&options.directory, &options.identity)?;
+        let (mut trust, quiet_before_ms) = replay::judge(&options.directory, &options.identity)?;
         if trust == Trust::Lost {
-            // Should the process die half-way through, the next one must not take an empty directory for a new one.
-            replay::note(&options.directory, &options.identity, Condition::Lost, 0)?;
-            Log::wipe(&options.directory)?;
+            Self::discard(&options)?;
         }
         let segment_bytes = (options.capacity_bytes / SEGMENTS_IN_CAPACITY).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
-        let log = Log::open(&options.directory, segment_bytes)?;
+        let mut log = Log::open(&options.directory, segment_bytes)?;
         let mut table = Table::default();
-        replay::replay(&log, &mut table)?;
+        if !replay::replay(&log, &mut table)? {
+            trust = Trust::Lost;
+            Self::discard(&options)?;
+            log = Log::open(&options.directory, segment_bytes)?;
+            table = Table::default();
+        }
         let unknown_until_ms = now_ms + options.unknown_write_ms;
         table.adopt(unknown_until_ms);
         // Marks went with a log that is lost, so every id counts as marked for as long as they could have held; that
@@ -143,6 +146,13 @@ impl Engine {
             counters: Counters::default(),
             lock_file: Mutex::new(Some(lock)),
         })
+    }
+
+    /// Throws the log away.
+    fn discard(options: &Options) -> Result<()> {
+        // Should the process die half-way through, the next one must not take an empty directory for a new one.
+        replay::note(&options.directory, &options.identity, Condition::Lost, 0)?;
+        Ok(Log::wipe(&options.directory)?)
     }
 
     /// Syncs and closes the log, so that the next start trusts it also after the machine's.
@@ -198,7 +208,10 @@ impl Engine {
                 Found::Empty(ticket) => return Ok(Lookup::Empty(ticket)),
                 Found::Row(slot) => slot,
             };
-            let segment = inner.log.segment(slot.place.segment).ok_or(CacheError::Corrupt)?;
+            let Some(segment) = inner.log.segment(slot.place.segment) else {
+                inner.table.evict(namespace, key, slot.place);
+                return Err(CacheError::Corrupt);
+            };
             (slot, segment)
         };
         match read_document(&segment, &slot, namespace, key, projection, id_type, wait) {
@@ -365,13 +378,15 @@ impl Engine {
     /// second chance. Waits for the disk, but not under the lock.
     pub fn trim(&self) -> Result<()> {
         let _one_at_a_time = self.trimming.lock();
+        // Marks of open writes are written again, so what is newer than this trim is none of its business.
+        let newest = self.lock()?.log.newest();
         loop {
             let segment = {
                 let inner = self.lock()?;
-                if inner.log.bytes() <= self.options.capacity_bytes {
+                if !inner.log.is_over(self.options.capacity_bytes) {
                     return Ok(());
                 }
-                inner.log.oldest_sealed()
+                inner.log.oldest_sealed().filter(|segment| Some(segment.id) <= newest)
             };
             let Some(segment) = segment else {
                 return Ok(());
@@ -381,18 +396,23 @@ impl Engine {
     }
 
     fn evict(&self, segment: &Segment) -> Result<()> {
-        let mut spare = segment.bytes()? / SURVIVORS_SHARE;
-        let mut failure = None;
-        replay::walk(segment, |offset, header, prefix| {
-            if header.kind == Kind::Row && failure.is_none() {
+        let mut spare = segment.bytes().unwrap_or(0) / SURVIVORS_SHARE;
+        let mut closed = None;
+        let walked = replay::walk(segment, |offset, header, prefix| {
+            if header.kind == Kind::Row && closed.is_none() {
                 let place = Place { segment: segment.id, offset };
-                failure = self.evict_row(segment, place, header, prefix, &mut spare).err();
+                closed = self.evict_row(segment, place, header, prefix, &mut spare).err();
             }
-        })?;
-        if let Some(error) = failure {
+        });
+        if let Some(error) = closed {
             return Err(error);
         }
         let mut inner = self.lock()?;
+        if !walked.is_ok_and(|whole| whole) {
+            self.counters.io_errors.fetch_add(1, Ordering::Relaxed);
+            let evicted = inner.table.evict_segment(segment.id);
+            self.counters.evicted_rows.fetch_add(evicted, Ordering::Relaxed);
+        }
         for token in inner.table.writes_up_to(segment.id) {
             self.renote(&mut inner, token);
         }
@@ -416,9 +436,9 @@ impl Engine {
         let bytes = header.frame_bytes() as u64;
         let worth_keeping = |slot: &Slot| slot.place == place && slot.referenced;
         let keep = *spare >= bytes && self.lock()?.table.slot(namespace, key).is_some_and(|slot| worth_keeping(slot));
-        if keep {
-            let tail = segment.read(u64::from(place.offset) + header.prefix_bytes() as u64, header.tail_bytes)?;
-            header.verify_tail(&tail)?;
+        let tail = keep.then(|| segment.read(u64::from(place.offset) + header.prefix_bytes() as u64, header.tail_bytes));
+        // A row that cannot be read or written again is not worth keeping: a trim must make room on a full disk too.
+        if let Some(Ok(tail)) = tail.filter(|tail| tail.as_ref().is_ok_and(|tail| header.verify_tail(tail).is_ok())) {
             let frame = Frame {
                 kind: Kind::Row,
                 time_ms: header.time_ms,
@@ -430,13 +450,15 @@ impl Engine {
             let mut inner = self.lock()?;
             // Looked at again: a write may have marked the row while its tail was read.
             if inner.table.slot(namespace, key).is_some_and(|slot| worth_keeping(slot)) {
-                let moved = inner.log.append(&frame)?;
-                if let Some(slot) = inner.table.slot(namespace, key) {
-                    slot.place = moved;
-                    slot.referenced = false;
+                if let Ok(moved) = inner.log.append(&frame) {
+                    if let Some(slot) = inner.table.slot(namespace, key) {
+                        slot.place = moved;
+                        slot.referenced = false;
+                    }
+                    *spare -= bytes;
+                    return Ok(());
                 }
-                *spare -= bytes;
-                return Ok(());
+                self.counters.io_errors.fetch_add(1, Ordering::Relaxed);
             }
         }
         let mut inner = self.lock()?;

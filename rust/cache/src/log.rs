@@ -24,6 +24,8 @@ use crate::error::CacheError;
 pub const HEADER: usize = 32;
 const CHECKED: usize = 28;
 const SUFFIX: &str = "seg";
+/// Each start begins a segment, however short the last one is; each segment is an open file.
+const SEGMENTS_MAX: usize = 256;
 
 /// What a frame says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -239,6 +241,8 @@ pub struct Log {
     active_bytes: u64,
     sealed_bytes: u64,
     segment_bytes_max: u64,
+    /// Part of a frame that failed may stand at the end of the active segment; nothing after it would be replayed.
+    torn: bool,
 }
 
 impl Log {
@@ -262,9 +266,24 @@ impl Log {
             sealed_bytes += segment.bytes()?;
             segments.push_back(Arc::new(segment));
         }
-        let next = segments.back().map_or(1, |segment| segment.id + 1);
-        segments.push_back(Arc::new(Segment::create(directory, next)?));
-        Ok(Self { directory: directory.to_owned(), segments, active_bytes: 0, sealed_bytes, segment_bytes_max })
+        // A process that never wrote leaves an empty segment; restarts must not pile them up.
+        if !matches!(segments.back().map(|segment: &Arc<Segment>| segment.bytes()), Some(Ok(0))) {
+            let next = segments.back().map_or(1, |segment| segment.id + 1);
+            segments.push_back(Arc::new(Segment::create(directory, next)?));
+        }
+        Ok(Self {
+            directory: directory.to_owned(),
+            segments,
+            active_bytes: 0,
+            sealed_bytes,
+            segment_bytes_max,
+            torn: false,
+        })
+    }
+
+    /// Whether no segment is missing between the first and the last: they are removed from the front only.
+    pub fn is_contiguous(&self) -> bool {
+        self.segments.iter().zip(self.segments.iter().skip(1)).all(|(segment, next)| segment.id + 1 == next.id)
     }
 
     /// Removes every segment file of a directory.
@@ -286,6 +305,16 @@ impl Log {
         self.segments.iter()
     }
 
+    /// More files, or more bytes, than a log of that capacity should have.
+    pub fn is_over(&self, capacity_bytes: u64) -> bool {
+        self.bytes() > capacity_bytes || self.segments.len() > SEGMENTS_MAX
+    }
+
+    /// The segment that is written to.
+    pub fn newest(&self) -> Option<u32> {
+        self.segments.back().map(|segment| segment.id)
+    }
+
     /// The oldest segment that is no longer written to.
     pub fn oldest_sealed(&self) -> Option<Arc<Segment>> {
         (self.segments.len() > 1).then(|| Arc::clone(&self.segments[0]))
@@ -300,15 +329,15 @@ impl Log {
     pub fn append(&mut self, frame: &Frame<'_>) -> Result<Place, CacheError> {
         let bytes = frame.encode()?;
         let length = bytes.len() as u64;
-        if self.active_bytes > 0 && self.active_bytes + length > self.segment_bytes_max {
+        if self.torn || (self.active_bytes > 0 && self.active_bytes + length > self.segment_bytes_max) {
             self.rotate()?;
         }
         let active = Arc::clone(self.segments.back().ok_or(CacheError::Closed)?);
         let offset = u32::try_from(self.active_bytes).map_err(|_| CacheError::Shape("a segment over 4 GiB"))?;
         if let Err(error) = active.file.write_all_at(&bytes, self.active_bytes) {
-            // Half a frame may stand there; the next one goes where a replay will find it.
-            self.active_bytes += length;
-            self.rotate()?;
+            // Half a frame may stand there. It is taken back rather than left behind in a segment of its own, of which
+            // a full disk would soon make more than there are descriptors.
+            self.torn = active.file.set_len(self.active_bytes).is_err();
             return Err(error.into());
         }
         self.active_bytes += length;
@@ -318,9 +347,11 @@ impl Log {
     fn rotate(&mut self) -> Result<(), CacheError> {
         let next = self.segments.back().map_or(1, |segment| segment.id + 1);
         let segment = Segment::create(&self.directory, next)?;
+        let sealed = self.segments.back().and_then(|segment| segment.bytes().ok());
+        self.sealed_bytes += sealed.unwrap_or(self.active_bytes);
         self.segments.push_back(Arc::new(segment));
-        self.sealed_bytes += self.active_bytes;
         self.active_bytes = 0;
+        self.torn = false;
         Ok(())
     }
 
@@ -346,5 +377,43 @@ impl Log {
             segment.file.sync_data()?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::walk;
+
+    fn frame(key: &[u8]) -> Frame<'_> {
+        Frame { kind: Kind::Mark, time_ms: 0, namespace: "ns", key, head: b"head", tail: b"" }
+    }
+
+    #[test]
+    fn nothing_is_written_behind_a_frame_that_failed() {
+        let directory = std::env::temp_dir().join(format!("hevlayer-cache-log-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).expect("a directory");
+        let mut log = Log::open(&directory, 1 << 20).expect("a log");
+        log.append(&frame(b"first")).expect("a frame");
+        // The device takes no byte and cannot be cut, and no other segment can be begun.
+        let good = log.segments.pop_back().expect("a segment");
+        let file = OpenOptions::new().read(true).write(true).open("/dev/full").expect("a full device");
+        log.segments.push_back(Arc::new(Segment { id: good.id, file, path: good.path.clone() }));
+        let obstacle = Segment::create(&directory, good.id + 1).expect("a file");
+        log.append(&frame(b"lost")).expect_err("a full disk");
+        log.segments.pop_back();
+        log.segments.push_back(good);
+        log.append(&frame(b"lost")).expect_err("no new segment");
+        fs::remove_file(&obstacle.path).expect("a removal");
+        let place = log.append(&frame(b"second")).expect("a frame");
+        assert_eq!((place.segment, place.offset), (obstacle.id, 0));
+        let mut keys = Vec::new();
+        for segment in log.segments() {
+            let whole = walk(segment, |_, header, prefix| keys.push(header.key(prefix).to_vec())).expect("a segment");
+            assert!(whole);
+        }
+        assert_eq!(keys, [b"first".to_vec(), b"second".to_vec()]);
+        fs::remove_dir_all(&directory).expect("a removal");
     }
 }

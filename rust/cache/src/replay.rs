@@ -35,8 +35,8 @@ pub enum Trust {
 /// Judges the log in `directory` for the upstream called `identity`; with the time until which nothing may be filled,
 /// if an earlier start said so.
 pub fn judge(directory: &Path, identity: &str) -> io::Result<(Trust, u64)> {
-    let text = match fs::read_to_string(directory.join(STATE)) {
-        Ok(text) => text,
+    let text = match fs::read(directory.join(STATE)) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let used = fs::read_dir(directory)?
                 .any(|entry| entry.is_ok_and(|entry| entry.path().extension().is_some_and(|suffix| suffix == "seg")));
@@ -86,8 +86,10 @@ pub fn note(directory: &Path, identity: &str, condition: Condition, quiet_until_
 
 /// Takes back the trust in the log: the next start throws it away.
 pub fn distrust(directory: &Path) -> io::Result<()> {
-    match fs::remove_file(directory.join(STATE)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+    let path = directory.join(STATE);
+    match fs::remove_file(&path) {
+        // A directory that may not be written to can hold a file that may be: one that says nothing is not trusted.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => File::create(path).map(drop),
         _ => Ok(()),
     }
 }
@@ -139,17 +141,23 @@ fn decode_settle(payload: &[u8]) -> Option<(u64, Outcome)> {
     Some((u64::from_le_bytes(payload.get(..8)?.try_into().ok()?), outcome))
 }
 
-/// Rebuilds the table from the log. A frame that cannot be read ends its segment.
-pub fn replay(log: &Log, table: &mut Table) -> Result<(), CacheError> {
+/// Rebuilds the table from the log. False: frames are missing, marks perhaps among them, so no row may be believed.
+pub fn replay(log: &Log, table: &mut Table) -> Result<bool, CacheError> {
+    if !log.is_contiguous() {
+        return Ok(false);
+    }
     for segment in log.segments() {
-        walk(segment, |offset, header, prefix| {
+        let whole = walk(segment, |offset, header, prefix| {
             let Ok(namespace) = std::str::from_utf8(header.namespace(prefix)) else {
                 return;
             };
             apply(table, Place { segment: segment.id, offset }, header, namespace, prefix);
         })?;
+        if !whole {
+            return Ok(false);
+        }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn apply(table: &mut Table, place: Place, header: &Header, namespace: &str, prefix: &[u8]) {
@@ -178,8 +186,9 @@ fn apply(table: &mut Table, place: Place, header: &Header, namespace: &str, pref
     }
 }
 
-/// Calls `frame` with the offset, the header and all before the tail of each frame, in order.
-pub fn walk(segment: &Segment, mut frame: impl FnMut(u32, &Header, &[u8])) -> Result<(), CacheError> {
+/// Calls `frame` with the offset, the header and all before the tail of each frame, in order. A frame that the file's
+/// end cuts short was never finished; false: another one cannot be read, and what follows it was passed over.
+pub fn walk(segment: &Segment, mut frame: impl FnMut(u32, &Header, &[u8])) -> Result<bool, CacheError> {
     let end = segment.bytes()?;
     let mut buffer: Vec<u8> = Vec::new();
     let mut start = 0_u64;
@@ -198,19 +207,22 @@ pub fn walk(segment: &Segment, mut frame: impl FnMut(u32, &Header, &[u8])) -> Re
     };
     while let Some(at) = load(&mut buffer, offset, HEADER)? {
         let Some(header) = Header::read(&buffer[at..]) else {
-            break;
+            return Ok(false);
         };
         let Some(at) = load(&mut buffer, offset, header.prefix_bytes())? else {
             break;
         };
-        if Header::verified(&buffer[at..]).is_err() || offset + header.frame_bytes() as u64 > end {
+        if Header::verified(&buffer[at..]).is_err() {
+            return Ok(false);
+        }
+        if offset + header.frame_bytes() as u64 > end {
             break;
         }
         let Ok(position) = u32::try_from(offset) else {
-            break;
+            return Ok(false);
         };
         frame(position, &header, &buffer[at..at + header.prefix_bytes()]);
         offset += header.frame_bytes() as u64;
     }
-    Ok(())
+    Ok(true)
 }

@@ -349,6 +349,26 @@ impl Table {
         }
     }
 
+    /// Forgets every row that stands in a segment, also beneath a mark; returns how many rows.
+    pub fn evict_segment(&mut self, segment: u32) -> u64 {
+        let before = self.rows;
+        for held in self.namespaces.values_mut() {
+            let (rows, bytes) = (&mut held.rows, &mut held.bytes);
+            rows.retain(|_, slot| {
+                let stays = slot.place.segment != segment;
+                if !stays {
+                    *bytes -= slot.bytes();
+                    self.rows -= 1;
+                }
+                stays
+            });
+            for guard in held.guards.values_mut() {
+                guard.beneath = guard.beneath.filter(|slot| slot.place.segment != segment);
+            }
+        }
+        before - self.rows
+    }
+
     pub fn rows(&self) -> u64 {
         self.rows
     }

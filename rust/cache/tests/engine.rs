@@ -273,6 +273,110 @@ fn any_damage_to_a_segment_serves_a_true_row_or_none() {
 }
 
 #[test]
+fn a_log_with_a_hole_is_not_believed() {
+    // Damage to a mark hides that the row before it is out of date; so does a segment that is gone.
+    for damage in [|path: &Path| flip(path, b"ns\x09"), |path: &Path| fs::remove_file(path).expect("a removal")] {
+        let home = Home::new();
+        fill(&home.open(0), "a", "x", 0);
+        {
+            let engine = home.open(1);
+            engine.mark(9, "ns", Some(vec![KEY.into()]), u64::MAX, true).expect("a mark");
+            engine.settle(9, Outcome::Applied, 1, true).expect("a settle");
+        }
+        let path = segments(&home.0).pop().expect("a segment");
+        fill(&home.open(2), "b", "x", 2);
+        damage(&path);
+        let engine = home.open(3);
+        assert!(matches!(look(&engine, KEY, 3), Lookup::Marked));
+        assert!(matches!(look(&engine, b"\x02b", 3), Lookup::Marked), "fills wait until earlier writes are over");
+        assert_eq!(fill(&engine, "a", "y", 3 + UNKNOWN_MS), 1);
+    }
+}
+
+/// Changes the first byte of what is found in a file.
+fn flip(path: &Path, wanted: &[u8]) {
+    let mut bytes = fs::read(path).expect("a file");
+    let at = bytes.windows(wanted.len()).position(|window| window == wanted).expect("a place");
+    bytes[at] ^= 0x41;
+    fs::write(path, bytes).expect("a file");
+}
+
+#[test]
+fn a_state_file_of_any_bytes_is_opened() {
+    let home = Home::new();
+    fill(&home.open(0), "a", "x", 0);
+    fs::write(home.0.join("state"), b"\xff\xfe\x00").expect("a state");
+    assert!(served(&home.open(1), KEY, 1).is_none());
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_is_evicted_with_its_rows() {
+    let home = Home::new();
+    let capacity_bytes = 1 << 20;
+    let engine = Engine::open(Options { capacity_bytes, ..home.options() }, 0).expect("an engine");
+    let body = "x".repeat(10_000);
+    for number in 0..20 {
+        fill(&engine, &format!("row{number}"), &body, 0);
+    }
+    flip(&segments(&home.0)[0], b"ns\x02row0");
+    for number in 20..200 {
+        fill(&engine, &format!("row{number}"), &body, 0);
+    }
+    engine.trim().expect("a trim");
+    for number in 0..20 {
+        // None stands in the table without its segment: it could be neither served nor filled again.
+        ticket(&engine, format!("\x02row{number}").as_bytes(), 0);
+    }
+}
+
+#[test]
+fn a_row_that_cannot_be_kept_does_not_hold_a_trim_up() {
+    let home = Home::new();
+    let capacity_bytes = 1 << 20;
+    let engine = Engine::open(Options { capacity_bytes, ..home.options() }, 0).expect("an engine");
+    let body = "x".repeat(10_000);
+    fill(&engine, "a", "needle", 0);
+    assert!(served(&engine, KEY, 0).is_some());
+    flip(&segments(&home.0)[0], b"needle");
+    for number in 0..200 {
+        fill(&engine, &format!("row{number}"), &body, 0);
+    }
+    engine.trim().expect("a trim");
+    assert!(engine.stats().expect("stats").bytes <= capacity_bytes);
+    ticket(&engine, KEY, 0);
+}
+
+#[test]
+fn marks_larger_than_the_capacity_do_not_hold_a_trim_up() {
+    let home = Home::new();
+    let engine = Engine::open(Options { capacity_bytes: 1 << 20, ..home.options() }, 0).expect("an engine");
+    for token in 0..30_u64 {
+        let keys = (0..10_000).map(|key| format!("\x02{token}-{key}").into_bytes().into()).collect();
+        engine.mark(token, "ns", Some(keys), u64::MAX, true).expect("a mark");
+    }
+    engine.trim().expect("a trim that ends");
+    assert!(matches!(look(&engine, b"\x020-0", 0), Lookup::Marked));
+    drop(engine);
+    assert!(matches!(look(&home.open(1), b"\x020-0", 1), Lookup::Marked));
+}
+
+#[test]
+fn restarts_do_not_pile_up_files() {
+    let home = Home::new();
+    for _ in 0..20 {
+        home.open(0);
+    }
+    assert_eq!(segments(&home.0).len(), 1);
+    for number in 0..300 {
+        let engine = home.open(0);
+        fill(&engine, &format!("row{number}"), "x", 0);
+        engine.trim().expect("a trim");
+    }
+    assert!(segments(&home.0).len() <= 256);
+    assert!(served(&home.open(0), b"\x02row299", 0).is_some());
+}
+
+#[test]
 fn the_capacity_holds_and_rows_in_use_stay() {
     let home = Home::new();
     let capacity_bytes = 8 << 20;

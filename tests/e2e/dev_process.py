@@ -52,21 +52,24 @@ class Dev:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
             )
-        self.events = self._wait_until_ready()
+        try:
+            self.events = self._wait_until_ready()
+        except BaseException:
+            self.kill()
+            raise
         self.url: str = self.events["ready"]["url"]
         self.origin_url: str = self.events["origin listening"]["url"]
 
     def _wait_until_ready(self) -> dict[str, dict[str, Any]]:
         deadline = time.monotonic() + START_SECONDS_MAX
         while time.monotonic() < deadline:
-            # The process writes while we read: its last line may be half a line.
-            lines = self.output().rpartition("\n")[0].splitlines()
+            # The process writes while we read: its last line may be half a line. A traceback is no event.
+            lines = [line for line in self.output().rpartition("\n")[0].splitlines() if line.startswith("{")]
             events = {event["event"]: event for event in map(json.loads, lines)}
             if "ready" in events:
                 return events
             assert self.process.poll() is None, f"dev ended with {self.process.returncode}:\n{self.output()}"
             time.sleep(POLL_SECONDS)
-        self.process.kill()
         raise AssertionError(f"dev was not ready within {START_SECONDS_MAX} s:\n{self.output()}")
 
     def output(self) -> str:

@@ -180,6 +180,8 @@ class ServerConnection(RequestReader, asyncio.Protocol):
         if wanted is not self._reading:
             self._reading = wanted
             if wanted:
+                # The time in which the client could not send is not its own.
+                self._phase_since += self._server.now - self._read_at
                 self._read_at = self._server.now
                 self._transport.resume_reading()
             else:
@@ -482,13 +484,18 @@ class ServerConnection(RequestReader, asyncio.Protocol):
     def _sweep_body(self, now: float) -> None:
         config = self._server.config
         stalled = self._reading and now - self._read_at > config.body_stall_timeout_seconds
-        if self._arriving is not None:
-            if stalled and not self._arriving.continue_owed:
-                self._arriving.fail(
-                    RequestTimeoutError(f"request body: no data for {config.body_stall_timeout_seconds} s")
-                )
-                if self._task is None:
-                    self._transport.abort()
+        body = self._arriving
+        if body is not None:
+            allowed = config.body_grace_seconds + body.received / config.body_bytes_per_second_min
+            if stalled and not body.continue_owed:
+                reason = f"request body: no data for {config.body_stall_timeout_seconds} s"
+            elif self._reading and now - self._phase_since > allowed and not body.continue_owed:
+                reason = f"request body: fewer than {config.body_bytes_per_second_min} bytes a second"
+            else:
+                return
+            body.fail(RequestTimeoutError(reason))
+            if self._task is None:
+                self._transport.abort()
         elif stalled or now - self._phase_since > config.whole_body_timeout_seconds:
             self._refuse(408, "request_timeout", "request body: not complete in time")
 

@@ -16,6 +16,9 @@ class ServerConfig:
     whole_body_timeout_seconds: float = 120.0
     head_timeout_seconds: float = 20.0
     body_stall_timeout_seconds: float = 30.0
+    # A body that arrives while its handler reads may take this long, and a second more for each so many bytes of it.
+    body_grace_seconds: float = 120.0
+    body_bytes_per_second_min: int = 1024
     keep_alive_timeout_seconds: float = 75.0
     write_stall_timeout_seconds: float = 60.0
     # How long a connection stays open for reading after an answer that came before the request's end: closing at

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from http_stage import Stage, until
 
-from hevlayer.errors import BadRequestError, PayloadTooLargeError
+from hevlayer.errors import BadRequestError, PayloadTooLargeError, RequestTimeoutError
 from hevlayer.http.messages import Request, Response
 from hevlayer.http.request_body import BUFFER_BYTES_MAX
 
@@ -187,3 +187,50 @@ async def test_a_client_that_leaves_before_a_small_body_is_complete_reaches_no_h
     await raw.close()
     await until(lambda: server.connections == 0)
     assert called == []
+
+
+async def test_a_body_that_trickles_is_given_up(stage: Stage) -> None:
+    async def handler(request: Request) -> Response:
+        try:
+            return Response(200, [], str(len(await request.body.read(1 << 24))).encode())
+        except RequestTimeoutError as error:
+            return Response(error.status, [], error.message.encode())
+
+    server = await stage.serve(handler, body_grace_seconds=100.0, body_bytes_per_second_min=1000)
+    slow, quick = await stage.raw(server), await stage.raw(server)
+    size = 3_000_000
+    for raw in (slow, quick):
+        await raw.send(HEAD + b"Content-Length: %d\r\n\r\n" % size)
+    for _ in range(6):
+        # Never silent for long enough to count as stalled.
+        for raw, part in ((slow, b"x"), (quick, b"x" * (size // 6))):
+            await raw.send(part)
+        await asyncio.sleep(0.03)
+        stage.clock.seconds += 20.0
+        await asyncio.sleep(0.03)
+    status, _, told = await slow.answer()
+    assert (status, told) == (408, b"request body: fewer than 1000 bytes a second")
+    assert (await quick.answer())[2] == b"%d" % size
+
+
+async def test_the_time_in_which_a_body_is_not_read_is_not_the_client_s(stage: Stage) -> None:
+    gate = asyncio.Event()
+    bodies = []
+
+    async def handler(request: Request) -> Response:
+        bodies.append(request.body)
+        await gate.wait()
+        return Response(200, [], str(len(await request.body.read(1 << 24))).encode())
+
+    server = await stage.serve(handler, body_grace_seconds=100.0, body_bytes_per_second_min=1_000_000)
+    raw = await stage.raw(server)
+    size = 8_000_000
+    await raw.send(HEAD + b"Content-Length: %d\r\n\r\n" % size)
+    sending = asyncio.ensure_future(raw.send(b"x" * size))
+    await until(lambda: bool(bodies) and bodies[0].full)
+    for _ in range(5):
+        stage.clock.seconds += 100.0
+        await asyncio.sleep(0.03)
+    gate.set()
+    assert (await raw.answer())[2] == b"%d" % size
+    await sending

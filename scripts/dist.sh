@@ -4,7 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 rm -rf dist
 echo "dist: building the wheel"
-.venv/bin/maturin build --release --locked --out dist
+# With the environment of scripts/setup.sh, so that what it compiled is not compiled again.
+PATH="$PWD/.venv/bin:$PATH" VIRTUAL_ENV="$PWD/.venv" .venv/bin/maturin build --release --locked --out dist
 wheel=$(ls dist/*.whl)
 echo "dist: trying $wheel in an empty environment"
 .venv/bin/python scripts/try_wheel.py "$wheel"

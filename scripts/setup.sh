@@ -11,7 +11,11 @@ PYTHON=${PYTHON:-python3}
 need "$PYTHON" "install Python 3.11 or newer, or set PYTHON to one"
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
   echo "setup: $("$PYTHON" --version) is too old: Python 3.11 or newer is needed (set PYTHON to choose one)" >&2; exit 1; }
-need cargo "install Rust (https://rustup.rs), version 1.88 or newer"
+RUST_OLDEST=1.88
+need cargo "install Rust (https://rustup.rs), version $RUST_OLDEST or newer"
+rust_version=$(cargo --version | cut -d' ' -f2)
+[ "$(printf '%s\n' "$RUST_OLDEST" "$rust_version" | sort -V | head -1)" = "$RUST_OLDEST" ] || {
+  echo "setup: cargo $rust_version is too old: Rust $RUST_OLDEST or newer is needed (rustup update)" >&2; exit 1; }
 
 fingerprint() { cat "$@" | sha256sum | cut -c1-16; }
 

@@ -55,6 +55,7 @@ def main() -> None:
         subprocess.run([environment / "bin/python", "-m", "pip", "install", "--quiet", str(wheel)], check=True)
         port = free_port()
         base = f"http://127.0.0.1:{port}"
+        log = Path(folder) / "dev.log"
         process = subprocess.Popen(
             [
                 environment / "bin/hevlayer", "dev",
@@ -62,6 +63,8 @@ def main() -> None:
             ],
             cwd=folder,
             env={"PATH": os.environ["PATH"], "HOME": folder},
+            stdout=log.open("wb"),
+            stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
             wait_until_ready(base, process)
@@ -75,6 +78,9 @@ def main() -> None:
             document = call(base, "GET", "/v2/namespaces/try/documents/1")
             assert isinstance(document, dict), document
             assert document["attributes"]["title"] == "a film", document
+        except BaseException:
+            print(log.read_text(), file=sys.stderr)
+            raise
         finally:
             process.send_signal(signal.SIGTERM)
             code = process.wait(STOP_SECONDS_MAX)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 NAMESPACE_PARAMETER = "namespace"
 _ROOTS = frozenset({"v1", "v2"})
+# Paths whose match is kept; all are dropped when there are more. Longer paths are not kept.
+KEPT_MATCHES_MAX = 4096
+KEPT_PATH_CHARS_MAX = 256
 
 
 class Access(Enum):
@@ -144,11 +147,14 @@ class _Node:
 
 
 class Match:
-    """What a path leads to: the routes by method, the raw parameters, and the region prefix ("" when none)."""
+    """What a path leads to: the routes by method, the raw parameters, and the region prefix ("" when none).
+
+    Many requests share one: nothing in it is ever changed.
+    """
 
     __slots__ = ("methods", "parameters", "region")
 
-    def __init__(self, methods: Mapping[str, Route], parameters: dict[str, str], region: str) -> None:
+    def __init__(self, methods: Mapping[str, Route], parameters: Mapping[str, str], region: str) -> None:
         self.methods = methods
         self.parameters = parameters
         self.region = region
@@ -160,6 +166,7 @@ class Router:
     def __init__(self, specs: Sequence[RouteSpec], handlers: Mapping[str, RouteHandler]) -> None:
         """Raises: ValueError: a row names a handler that is not given, or two rows share a method and pattern."""
         self._root = _Node()
+        self._matches: dict[str, Match] = {}
         self.routes: list[Route] = []
         for spec in specs:
             if spec.handler not in handlers:
@@ -195,6 +202,13 @@ class Router:
                 return Match(node.methods, parameters, segments[1])
         return None
 
+    def _keep(self, path: str, match: Match) -> None:
+        if len(path) > KEPT_PATH_CHARS_MAX:
+            return
+        if len(self._matches) >= KEPT_MATCHES_MAX:
+            self._matches.clear()
+        self._matches[path] = match
+
     def _walk(self, segments: list[str], position: int, parameters: dict[str, str]) -> _Node | None:
         node = self._root
         for index in range(position, len(segments)):
@@ -219,9 +233,12 @@ class Router:
         Raises: NotFoundError: no route has this path. MethodNotAllowedError: it has other methods; `fields.allow`
             lists them.
         """
-        match = self.resolve(path)
+        match = self._matches.get(path)
         if match is None:
-            raise NotFoundError(f"no route {path}")
+            match = self.resolve(path)
+            if match is None:
+                raise NotFoundError(f"no route {path}")
+            self._keep(path, match)
         route = match.methods.get(method)
         if route is None:
             allowed = sorted(match.methods)

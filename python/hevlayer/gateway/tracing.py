@@ -6,6 +6,7 @@ import re
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.{0,256})?")
 _NO_TRACE = b"0" * 32
 _NO_SPAN = b"0" * 16
+_NEITHER_ID_ZERO = 1 << 191 | 1
 REQUEST_ID_CHARS_MAX = 128
 
 
@@ -22,9 +23,8 @@ def accept_traceparent(value: bytes | None) -> bytes | None:
 
 def mint_traceparent(rng: random.Random) -> tuple[bytes, bytes]:
     """A new (traceparent, trace id), sampled."""
-    digits = b"%048x" % (rng.getrandbits(192) | 1 | 1 << 191)
-    trace_id = digits[:32]
-    return b"00-%b-%b-01" % (trace_id, digits[32:]), trace_id
+    digits = (rng.getrandbits(192) | _NEITHER_ID_ZERO).to_bytes(24, "big").hex()
+    return f"00-{digits[:32]}-{digits[32:]}-01".encode("ascii"), digits[:32].encode("ascii")
 
 
 def accept_request_id(value: bytes | None) -> str | None:

@@ -20,6 +20,7 @@ from hevlayer.gateway.consistency.facts import read_created_at
 from hevlayer.gateway.drain import Drain, Phase
 from hevlayer.gateway.fetch import CacheOwners, FetchRoutes
 from hevlayer.gateway.fetch.owners import STORE_SECONDS
+from hevlayer.gateway.heap import keep_heap
 from hevlayer.gateway.logs import configure_logging
 from hevlayer.gateway.middleware import Pipeline
 from hevlayer.gateway.namespaces import CleanupStep, Deletion, NamespaceRoutes, RelayedExchanges
@@ -340,6 +341,7 @@ async def run_gateway(config: GatewayConfig) -> None:
     Raises: OSError: it cannot listen or write its state.
     """
     configure_logging(config.log_level)
+    keep_heap()
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
 

@@ -436,7 +436,8 @@ impl Engine {
         let bytes = header.frame_bytes() as u64;
         let worth_keeping = |slot: &Slot| slot.place == place && slot.referenced;
         let keep = *spare >= bytes && self.lock()?.table.slot(namespace, key).is_some_and(|slot| worth_keeping(slot));
-        let tail = keep.then(|| segment.read(u64::from(place.offset) + header.prefix_bytes() as u64, header.tail_bytes));
+        let tail =
+            keep.then(|| segment.read(u64::from(place.offset) + header.prefix_bytes() as u64, header.tail_bytes));
         // A row that cannot be read or written again is not worth keeping: a trim must make room on a full disk too.
         if let Some(Ok(tail)) = tail.filter(|tail| tail.as_ref().is_ok_and(|tail| header.verify_tail(tail).is_ok())) {
             let frame = Frame {

@@ -15,10 +15,7 @@ from hevlayer._native import (
     top_level,
     uuid_key,
 )
-
-STAMP_ATTRIBUTE = "_hevlayer_upserted_at"
-SHARD_ATTRIBUTE = "_hevlayer_shard"
-RESERVED_PREFIX = "_hevlayer_"
+from hevlayer.wire.reserved import RESERVED_PREFIX, SHARD_ATTRIBUTE, STAMP_ATTRIBUTE
 
 JSON_DEPTH_MAX = 128
 SUBQUERIES_MAX = 1024

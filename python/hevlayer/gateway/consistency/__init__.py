@@ -1,6 +1,5 @@
 """Stable reads: stamps, writes in flight, the namespaces watched and their watermarks."""
 
-from hevlayer.gateway.consistency.facts import RESERVED_PREFIX, STAMP_ATTRIBUTE
 from hevlayer.gateway.consistency.floor import FloorKeeper
 from hevlayer.gateway.consistency.registry import EpochListener, Registry
 from hevlayer.gateway.consistency.stamps import Outcome, Stamper, Ticket
@@ -9,8 +8,6 @@ from hevlayer.gateway.consistency.watcher import Credentials, MetadataReader, Wa
 
 __all__ = [
     "COLD",
-    "RESERVED_PREFIX",
-    "STAMP_ATTRIBUTE",
     "Credentials",
     "EpochListener",
     "FloorKeeper",

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 import orjson
 
 from hevlayer.gateway.consistency.view import NO_SCHEMA, SchemaFacts, VectorField
+from hevlayer.wire.reserved import RESERVED_PREFIX, STAMP_ATTRIBUTE
 
-STAMP_ATTRIBUTE = "_hevlayer_upserted_at"
-RESERVED_PREFIX = "_hevlayer_"
 ID_TYPES = frozenset({"uint", "string", "uuid"})
 _DENSE_VECTOR = re.compile(r"(?:\[\])?\[(\d+)\](f32|f16|i8)")
 

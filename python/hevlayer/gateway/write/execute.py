@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import orjson
 
 from hevlayer.errors import LayerError, UpstreamError, ValidationError
-from hevlayer.gateway.consistency import RESERVED_PREFIX, NamespaceView, Outcome
+from hevlayer.gateway.consistency import NamespaceView, Outcome
 from hevlayer.gateway.encoding import gzip
 from hevlayer.gateway.relay import Relay
 from hevlayer.gateway.router import RouteContext
@@ -21,6 +21,7 @@ from hevlayer.kernels.splice import SpliceError, WriteScan, strip_schema
 from hevlayer.metrics.billing import read_billing
 from hevlayer.stores.turbopuffer import Answer, Deadlines
 from hevlayer.wire.headers import response_headers, without
+from hevlayer.wire.reserved import RESERVED_PREFIX
 
 DEFAULT_DISTANCE_METRIC = "cosine_distance"
 RENDER_CHUNK_BYTES = 1 << 20

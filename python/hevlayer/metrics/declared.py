@@ -11,6 +11,7 @@ STORE_KIND = "turbopuffer"
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 # What the gateway itself adds, and what the local cache answers: microseconds when all is well.
 FINE_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
+JOB_BUCKETS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 21_600.0)
 ROWS_BUCKETS = (1.0, 10.0, 100.0, 500.0, 1_000.0, 5_000.0, 10_000.0, 50_000.0, 100_000.0)
 LEGS_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0)
 BYTES_BUCKETS = (256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 8_388_608.0)
@@ -23,10 +24,16 @@ def _p99(name: str) -> str:
 
 
 def _timing(
-    name: str, family: Family, labels: tuple[str, ...], text: str, *, fine: bool = False, alert: Alert | None = None
+    name: str,
+    family: Family,
+    labels: tuple[str, ...],
+    text: str,
+    *,
+    fine: bool = False,
+    buckets: tuple[float, ...] = DURATION_BUCKETS,
+    alert: Alert | None = None,
 ) -> Declaration:
-    buckets = FINE_BUCKETS if fine else DURATION_BUCKETS
-    return Declaration(name, "histogram", family, labels, text, _p99(name), alert, buckets)
+    return Declaration(name, "histogram", family, labels, text, _p99(name), alert, FINE_BUCKETS if fine else buckets)
 
 
 def _size(
@@ -208,6 +215,16 @@ LOGICAL_BYTES = _level(
     ("namespace", "store_kind"),
     "Size of a namespace as the upstream last reported it.",
     "sum by (namespace) (hevlayer_tpuf_logical_bytes)",
+)
+JOB_DURATION = _timing(
+    "layer_job_duration_seconds",
+    "cache",
+    ("kind", "status"),
+    "Time of a job, from its start to its end; kind is scan, snapshot or warm, status completed, failed or cancelled.",
+    buckets=JOB_BUCKETS,
+)
+JOBS_RUNNING = _level(
+    "layer_jobs_running", "cache", (), "Jobs of this process that have not ended.", "sum(layer_jobs_running)"
 )
 CLEANUP_STEPS = _count(
     "layer_namespace_cleanup_steps_total",

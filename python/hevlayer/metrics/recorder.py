@@ -82,6 +82,8 @@ class Metrics:
         self._cache_errors = registry.counter(declared.CACHE_ERRORS)
         self._bytes_written = registry.counter(declared.BYTES_WRITTEN)
         self._logical_bytes = registry.gauge(declared.LOGICAL_BYTES)
+        self._job_duration = registry.histogram(declared.JOB_DURATION)
+        self.jobs_running = registry.gauge(declared.JOBS_RUNNING)
         self._cleanup_steps = registry.counter(declared.CLEANUP_STEPS)
         self._upstream_inflight = registry.gauge(declared.UPSTREAM_INFLIGHT)
         self.upstream_inflight = self._upstream_inflight.bind()
@@ -240,6 +242,10 @@ class Metrics:
         # A sum over the others would need each one's last value; the gauge is for the namespaces that have a label.
         if label is not NamespaceLabels.OTHER:
             self._logical_bytes.bind(label, declared.STORE_KIND).set(logical_bytes)
+
+    def observe_job(self, kind: str, status: str, seconds: float) -> None:
+        """One job that has ended. `status` is completed, failed or cancelled."""
+        self._job_duration.bind(kind, status).observe(seconds)
 
     def count_cleanup(self, step: str, *, ok: bool) -> None:
         """One cleanup step of a namespace's delete."""

@@ -79,6 +79,8 @@ def exercised():
     metrics.observe_poll("stable", 0.01)
     metrics.set_logical_bytes("films", 1_000)
     metrics.count_cleanup("watermark", ok=True)
+    metrics.observe_job("warm", "completed", 3.0)
+    metrics.jobs_running.read_from(lambda: [((), 1)])
     return metrics
 
 

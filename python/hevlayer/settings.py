@@ -2,13 +2,11 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-
-from hevlayer.errors import ConfigurationError
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -64,23 +62,41 @@ def settings_of(configuration: type) -> tuple[Setting, ...]:
     return tuple(found)
 
 
-def read_environment(settings: tuple[Setting, ...], environ: Mapping[str, str] = os.environ) -> dict[str, object]:
-    """Values of the settings that the environment names; an empty variable counts as not set.
+@dataclass(frozen=True, slots=True)
+class JointRule:
+    """A rule on several settings, named by field. `problem` gets their values and says what is wrong, or None."""
 
-    Raises: ConfigurationError: every variable that breaks its rule, at once.
-    """
+    fields: tuple[str, ...]
+    problem: Callable[..., str | None]
+
+
+def joint_problems(
+    rules: tuple[JointRule, ...], values: Mapping[str, object], broken: Collection[str] = ()
+) -> list[str]:
+    """What is wrong with the values together. A rule on a `broken` field, whose own rule failed, is not judged."""
+    found = (
+        rule.problem(*(values[field] for field in rule.fields))
+        for rule in rules
+        if not any(field in broken for field in rule.fields)
+    )
+    return [problem for problem in found if problem]
+
+
+def read_environment(
+    settings: tuple[Setting, ...], environ: Mapping[str, str] = os.environ
+) -> tuple[dict[str, object], dict[str, str]]:
+    """Values of the settings that the environment names, and of those that break their rule the problem, both by
+    field. An empty variable counts as not set."""
     values: dict[str, object] = {}
-    problems: list[str] = []
+    problems: dict[str, str] = {}
     for each in settings:
         text = environ.get(each.env, "")
         if text:
             try:
                 values[each.field] = each.parse(text)
             except ValueError as error:
-                problems.append(f"{each.env} {error}")
-    if problems:
-        raise ConfigurationError(problems)
-    return values
+                problems[each.field] = f"{each.env} {error}"
+    return values, problems
 
 
 def text(value: str) -> str:

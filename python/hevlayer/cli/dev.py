@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +30,22 @@ OPTIONS = (
 )
 
 
+def _overrides(values: Mapping[str, object]) -> dict[str, Any]:
+    """The gateway's settings that are not the environment's to decide."""
+    return {
+        "host": values.get("host"),
+        "port": values.get("port"),
+        "turbopuffer_api_key": LOCAL_UPSTREAM_KEY,
+        "upstream_url": "http://127.0.0.1",
+        "data_dir": None,
+    }
+
+
+def further_problems(values: Mapping[str, object], _broken: Collection[str]) -> list[str]:
+    """The rules that the gateway's settings in the environment break."""
+    return GatewayConfig.problems(**_overrides(values))
+
+
 async def run_dev(values: Mapping[str, object]) -> None:
     """Serves until SIGTERM or SIGINT; the gateway drains first, then the origin closes its data.
 
@@ -38,14 +54,7 @@ async def run_dev(values: Mapping[str, object]) -> None:
     """
     folder = cast(Path, values["data-dir"])
     host = cast(str, values["host"])
-    overrides: dict[str, Any] = {
-        "host": host,
-        "port": values["port"],
-        "turbopuffer_api_key": LOCAL_UPSTREAM_KEY,
-        "data_dir": folder / "gateway",
-    }
-    # Every problem of the configuration shows before anything starts.
-    configure_logging(GatewayConfig.read(**overrides).log_level)
+    configure_logging(GatewayConfig.read(**_overrides(values)).log_level)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -57,7 +66,9 @@ async def run_dev(values: Mapping[str, object]) -> None:
         stack.push_async_callback(origin.close)
         announce("origin recovered", origin.recovery)
         announce("origin listening", {"url": origin.url, "data_dir": str(folder / "origin")})
-        config = GatewayConfig.read(**overrides, upstream_url=origin.url)
+        config = GatewayConfig.read(
+            **{**_overrides(values), "data_dir": folder / "gateway", "upstream_url": origin.url}
+        )
         (folder / "gateway").mkdir(parents=True, exist_ok=True)
         gateway = Gateway(config)
         # A start that fails half way leaves loops and files to close as well.
@@ -76,4 +87,6 @@ def _run(values: Mapping[str, object]) -> int:
     return 0
 
 
-COMMAND = Command("dev", "serve the gateway and a local origin on this machine, without an account", OPTIONS, _run)
+COMMAND = Command(
+    "dev", "serve the gateway and a local origin on this machine, without an account", OPTIONS, _run, further_problems
+)

@@ -1,15 +1,15 @@
 """`hevlayer gateway`: the Turbopuffer-compatible API in front of an upstream."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import uvloop
 
 from hevlayer.cli.failures import sentence
 from hevlayer.cli.options import Command, Option
 from hevlayer.gateway.app import run_gateway
-from hevlayer.gateway.config import SETTINGS, GatewayConfig
-from hevlayer.settings import Setting
+from hevlayer.gateway.config import JOINT_RULES, SETTINGS, GatewayConfig
+from hevlayer.settings import Setting, joint_problems
 
 
 def option_of(setting: Setting) -> Option:
@@ -26,15 +26,25 @@ def option_of(setting: Setting) -> Option:
 OPTIONS = tuple(option_of(setting) for setting in SETTINGS)
 
 
+_FIELDS = {setting.option: setting for setting in SETTINGS}
+
+
+def _fields(values: Mapping[str, object]) -> dict[str, object]:
+    return {
+        _FIELDS[name].field: _FIELDS[name].default if value is None else value
+        for name, value in values.items()
+        if name in _FIELDS
+    }
+
+
+def further_problems(values: Mapping[str, object], broken: Collection[str]) -> list[str]:
+    """The joint rules that the settings break."""
+    return joint_problems(JOINT_RULES, _fields(values), {_FIELDS[name].field for name in broken})
+
+
 def config_of(values: Mapping[str, object]) -> GatewayConfig:
     """The configuration of checked option values. Raises: ConfigurationError: a joint rule is broken."""
-    fields = {setting.option: setting for setting in SETTINGS}
-    given = {
-        fields[name].field: fields[name].default if value is None else value
-        for name, value in values.items()
-        if name in fields
-    }
-    return GatewayConfig(**given).check()  # type: ignore[arg-type]
+    return GatewayConfig(**_fields(values)).check()  # type: ignore[arg-type]
 
 
 def _run(values: Mapping[str, object]) -> int:
@@ -47,4 +57,6 @@ def _run(values: Mapping[str, object]) -> int:
     return 0
 
 
-COMMAND = Command("gateway", "serve the Turbopuffer-compatible API in front of an upstream", OPTIONS, _run)
+COMMAND = Command(
+    "gateway", "serve the Turbopuffer-compatible API in front of an upstream", OPTIONS, _run, further_problems
+)

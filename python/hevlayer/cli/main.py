@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 
 from hevlayer.cli import dev, gateway, origin
-from hevlayer.cli.options import Command, add_options, resolve
+from hevlayer.cli.options import Command, add_options
 from hevlayer.errors import ConfigurationError
 
 EXIT_USAGE = 2
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = vars(build_parser(COMMANDS).parse_args(argv))
     command = next(command for command in COMMANDS if command.name == arguments["command"])
     try:
-        return command.run(resolve(command.options, arguments))
+        return command.run(command.read(arguments))
     except ConfigurationError as error:
         for problem in error.problems:
             print(f"hevlayer {command.name}: {problem}", file=sys.stderr)

@@ -6,7 +6,7 @@ fixes a configuration in one round.
 
 import argparse
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from hevlayer.errors import ConfigurationError
@@ -35,12 +35,25 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One entry of the command table. `run` gets values keyed by option name and returns the exit status."""
+    """One entry of the command table. `run` gets values keyed by option name and returns the exit status.
+
+    `further` gives what is wrong beyond the rules of single options: it gets the values and the names of the options
+    that broke their own rule, whose values are missing.
+    """
 
     name: str
     help: str
     options: Sequence[Option]
     run: Callable[[Mapping[str, object]], int]
+    further: Callable[[Mapping[str, object], Collection[str]], list[str]] = lambda _values, _broken: []
+
+    def read(self, given: Mapping[str, object], environ: Mapping[str, str] = os.environ) -> dict[str, object]:
+        """The value of every option; `given` as for `resolve`. Raises: ConfigurationError: all that is wrong."""
+        values, problems = resolve(self.options, given, environ)
+        found = [*problems.values(), *self.further(values, problems.keys())]
+        if found:
+            raise ConfigurationError(found)
+        return values
 
 
 def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> None:
@@ -60,15 +73,14 @@ def add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> N
 
 def resolve(
     options: Sequence[Option], given: Mapping[str, object], environ: Mapping[str, str] = os.environ
-) -> dict[str, object]:
-    """The value of every option.
+) -> tuple[dict[str, object], dict[str, str]]:
+    """The value of each option, and of those that break their rule the problem, both by option name.
 
     Args:
         given: texts (or booleans, for switches) from the command line by option name; None when not given.
-    Raises: ConfigurationError: with one line for each option that breaks its rule, naming flag or variable.
     """
     values: dict[str, object] = {}
-    problems: list[str] = []
+    problems: dict[str, str] = {}
     for option in options:
         raw = given.get(option.name)
         origin = option.flag
@@ -77,15 +89,14 @@ def resolve(
             raw, origin = environ[option.env], option.env
         if raw is None:
             if option.required:
-                problems.append(f"{option.flag} (or {option.env}) is required: {option.help}")
-            values[option.name] = option.default
+                problems[option.name] = f"{option.flag} (or {option.env}) is required: {option.help}"
+            else:
+                values[option.name] = option.default
         elif isinstance(raw, bool):
             values[option.name] = raw
         else:
             try:
                 values[option.name] = option.parse(str(raw))
             except ValueError as error:
-                problems.append(f"{origin} {error}")
-    if problems:
-        raise ConfigurationError(problems)
-    return values
+                problems[option.name] = f"{origin} {error}"
+    return values, problems

@@ -13,8 +13,10 @@ from typing import Any
 
 from hevlayer.errors import ConfigurationError
 from hevlayer.settings import (
+    JointRule,
     choice,
     http_url,
+    joint_problems,
     path,
     read_environment,
     seconds,
@@ -315,22 +317,18 @@ class GatewayConfig:
 
     def check(self) -> "GatewayConfig":
         """Raises: ConfigurationError: every joint rule that is broken, at once."""
-        problems = []
-        if self.gateway_api_key and not self.turbopuffer_api_key:
-            problems.append(
-                "TURBOPUFFER_API_KEY is required with LAYER_GATEWAY_API_KEY: the upstream never sees the gateway's key"
-            )
-        if self.gateway_api_key and self.gateway_api_key == self.turbopuffer_api_key:
-            problems.append("LAYER_GATEWAY_API_KEY must differ from TURBOPUFFER_API_KEY")
-        if REGION_PLACEHOLDER in self.upstream_url and not _REGION.fullmatch(self.upstream_region):
-            problems.append(
-                "LAYER_UPSTREAM_REGION is required when LAYER_UPSTREAM_URL contains {region}: letters, digits, hyphens"
-            )
-        if self.body_memory_bytes_max > self.body_bytes_max:
-            problems.append("LAYER_BODY_MEMORY_BYTES_MAX must not exceed LAYER_BODY_BYTES_MAX")
+        problems = joint_problems(JOINT_RULES, {each.field: getattr(self, each.field) for each in SETTINGS})
         if problems:
             raise ConfigurationError(problems)
         return self
+
+    @classmethod
+    def problems(cls, environ: Mapping[str, str] = os.environ, /, **overrides: Any) -> list[str]:
+        """Every rule that the environment breaks, of one setting or of several; `overrides` (by field) win."""
+        values, problems = read_environment(SETTINGS, environ)
+        problems = {field: problem for field, problem in problems.items() if field not in overrides}
+        complete = {each.field: each.default for each in SETTINGS} | values | overrides
+        return [*problems.values(), *joint_problems(JOINT_RULES, complete, problems)]
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ, /, **overrides: Any) -> "GatewayConfig":
@@ -338,8 +336,36 @@ class GatewayConfig:
 
         Raises: ConfigurationError: every broken rule, at once.
         """
-        values = read_environment(settings_of(cls), environ)
-        return cls(**{**values, **overrides}).check()
+        problems = cls.problems(environ, **overrides)
+        if problems:
+            raise ConfigurationError(problems)
+        values, _ = read_environment(SETTINGS, environ)
+        return cls(**{**values, **overrides})
 
 
 SETTINGS = settings_of(GatewayConfig)
+
+
+def _upstream_key(gateway_key: str, upstream_key: str) -> str | None:
+    if gateway_key and not upstream_key:
+        return "TURBOPUFFER_API_KEY is required with LAYER_GATEWAY_API_KEY: the upstream never sees the gateway's key"
+    if gateway_key and gateway_key == upstream_key:
+        return "LAYER_GATEWAY_API_KEY must differ from TURBOPUFFER_API_KEY"
+    return None
+
+
+def _region(url: str, region: str) -> str | None:
+    if REGION_PLACEHOLDER in url and not _REGION.fullmatch(region):
+        return "LAYER_UPSTREAM_REGION is required when LAYER_UPSTREAM_URL contains {region}: letters, digits, hyphens"
+    return None
+
+
+def _bodies(in_memory: int, largest: int) -> str | None:
+    return "LAYER_BODY_MEMORY_BYTES_MAX must not exceed LAYER_BODY_BYTES_MAX" if in_memory > largest else None
+
+
+JOINT_RULES = (
+    JointRule(("gateway_api_key", "turbopuffer_api_key"), _upstream_key),
+    JointRule(("upstream_url", "upstream_region"), _region),
+    JointRule(("body_memory_bytes_max", "body_bytes_max"), _bodies),
+)

@@ -2,7 +2,7 @@ import pytest
 
 from hevlayer.cli import main
 from hevlayer.cli import origin as origin_command
-from hevlayer.cli.options import Option, resolve
+from hevlayer.cli.options import Command, Option
 from hevlayer.errors import ConfigurationError
 from hevlayer.settings import choice, path, seconds, switch, text, whole
 
@@ -13,19 +13,22 @@ OPTIONS = (
 )
 
 
+COMMAND = Command("t", "a command", OPTIONS, lambda _values: 0)
+
+
 def test_the_command_line_beats_the_environment_which_beats_the_default():
     environ = {"T_PORT": "7", "T_NAME": "env"}
-    assert resolve(OPTIONS, {"name": "cli", "port": None}, environ) == {"port": 7, "name": "cli", "control": False}
-    assert resolve(OPTIONS, {"name": "cli"}, {})["port"] == 5
+    assert COMMAND.read({"name": "cli", "port": None}, environ) == {"port": 7, "name": "cli", "control": False}
+    assert COMMAND.read({"name": "cli"}, {})["port"] == 5
 
 
 def test_an_empty_variable_is_not_set():
-    assert resolve(OPTIONS, {"name": "x"}, {"T_PORT": ""})["port"] == 5
+    assert COMMAND.read({"name": "x"}, {"T_PORT": ""})["port"] == 5
 
 
 def test_every_problem_is_reported_at_once():
     with pytest.raises(ConfigurationError) as caught:
-        resolve(OPTIONS, {"port": "11"}, {"T_CONTROL": "maybe"})
+        COMMAND.read({"port": "11"}, {"T_CONTROL": "maybe"})
     assert caught.value.problems == [
         "--port must be in 0..10, was 11",
         "--name (or T_NAME) is required: a name",
@@ -34,8 +37,8 @@ def test_every_problem_is_reported_at_once():
 
 
 def test_a_switch_can_be_turned_off_against_the_environment():
-    assert resolve(OPTIONS, {"name": "x", "control": False}, {"T_CONTROL": "on"})["control"] is False
-    assert resolve(OPTIONS, {"name": "x"}, {"T_CONTROL": "on"})["control"] is True
+    assert COMMAND.read({"name": "x", "control": False}, {"T_CONTROL": "on"})["control"] is False
+    assert COMMAND.read({"name": "x"}, {"T_CONTROL": "on"})["control"] is True
 
 
 @pytest.mark.parametrize(
@@ -89,3 +92,31 @@ def test_a_bad_configuration_starts_nothing(capsys, monkeypatch):
 def test_version(capsys):
     assert main.main(["version"]) == 0
     assert capsys.readouterr().out.startswith("hevlayer ")
+
+
+def test_rules_of_one_setting_and_of_several_are_told_together(capsys, monkeypatch):
+    monkeypatch.setenv("LAYER_GATEWAY_API_KEY", "a-key")
+    monkeypatch.setenv("LAYER_CONSISTENCY", "firm")
+    assert main.main(["gateway", "--port", "70000"]) == main.EXIT_USAGE
+    problems = capsys.readouterr().err.splitlines()
+    assert [problem.split()[2] for problem in problems] == ["--port", "LAYER_CONSISTENCY", "TURBOPUFFER_API_KEY"]
+
+
+def test_a_joint_rule_is_not_judged_on_a_value_that_broke_its_own(capsys, monkeypatch):
+    monkeypatch.setenv("LAYER_BODY_BYTES_MAX", "1")
+    assert main.main(["gateway", "--body-memory-bytes-max", "2048"]) == main.EXIT_USAGE
+    (problem,) = capsys.readouterr().err.splitlines()
+    assert "LAYER_BODY_BYTES_MAX must be in" in problem
+
+
+def test_dev_tells_its_own_options_and_the_gateways_settings_together(capsys, monkeypatch):
+    monkeypatch.setenv("LAYER_CONSISTENCY", "firm")
+    monkeypatch.setenv("LAYER_BODY_MEMORY_BYTES_MAX", "2048")
+    monkeypatch.setenv("LAYER_BODY_BYTES_MAX", "1024")
+    assert main.main(["dev", "--origin-port", "x"]) == main.EXIT_USAGE
+    problems = capsys.readouterr().err.splitlines()
+    assert [problem.split()[2] for problem in problems] == [
+        "--origin-port",
+        "LAYER_CONSISTENCY",
+        "LAYER_BODY_MEMORY_BYTES_MAX",
+    ]

@@ -521,3 +521,18 @@ fn writes_whose_beginning_is_gone_need_their_deletion() {
         }
     }
 }
+
+#[test]
+fn a_panic_between_the_two_commits_of_a_write_leaves_a_log_that_opens() {
+    let fixture = fixture();
+    fixture.write("n", json!({"upsert_rows": [{"id": 1, "x": 1}, {"id": 2, "x": 2}]}));
+    crate::engine_write::FAIL_BETWEEN_COMMITS.set(true);
+    let body = json!({"delete_by_filter": ["x", "Eq", 1], "upsert_rows": [{"id": 3, "x": 3}]}).to_string();
+    let engine = std::panic::AssertUnwindSafe(&fixture.engine);
+    let panicked = std::panic::catch_unwind(|| engine.handle("POST", "/v2/namespaces/n", "", body.as_bytes()));
+    assert!(panicked.map_or(true, |reply| reply.status == 500));
+    fixture.write("n", json!({"upsert_rows": [{"id": 4, "x": 4}]}));
+    let before = fixture.rows_at("n", "strong");
+    let again = fixture.reopened();
+    assert_eq!(again.rows_at("n", "strong"), before);
+}

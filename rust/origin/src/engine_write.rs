@@ -13,11 +13,23 @@ use crate::wal::{frame, PENDING_BYTES_SOFT_MAX};
 use crate::write::{prepare, Outcome};
 use crate::write_body::{MetadataBody, SchemaInput, Source, WriteBody};
 use serde_json::{json, Value as Json};
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Finished operations that are remembered.
 const OPERATIONS_MAX: usize = 1024;
+
+#[cfg(test)]
+thread_local! {
+    /// Makes the next write of this thread panic between its two commits.
+    pub(crate) static FAIL_BETWEEN_COMMITS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+#[cfg(test)]
+fn fail_when_told() {
+    assert!(!FAIL_BETWEEN_COMMITS.take(), "told to fail between the two commits of a write");
+}
 
 /// The times of the writes to one namespace never go back.
 fn write_time(inner: &Inner, state: &State) -> i64 {
@@ -86,7 +98,21 @@ impl Inner {
             record.push(&first);
             namespace.state.write().apply(first);
         }
-        let (second, outcome) = prepared.second_commit(&namespace.state.read().table, seq + 1, at_ms);
+        let computed = catch_unwind(AssertUnwindSafe(|| {
+            #[cfg(test)]
+            fail_when_told();
+            prepared.second_commit(&namespace.state.read().table, seq + 1, at_ms)
+        }));
+        let (second, outcome) = match computed {
+            Ok(computed) => computed,
+            Err(panic) => {
+                // The first commit is in memory already. A log without it would refuse every later write at recovery.
+                if seq > head {
+                    self.commit(namespace, writer, record, None)?;
+                }
+                resume_unwind(panic);
+            }
+        };
         if let Some(second) = &second {
             seq += 1;
             record.push(second);

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 import venv
+import zipfile
 from pathlib import Path
 
 START_SECONDS_MAX = 30
@@ -47,8 +48,21 @@ def wait_until_ready(base: str, process: subprocess.Popen[bytes]) -> None:
     raise SystemExit(f"hevlayer dev was not ready after {START_SECONDS_MAX} s")
 
 
+def refuse_machine_paths(wheel: Path) -> None:
+    """Nothing in the wheel names a folder of the machine that built it."""
+    folders = [str(Path.cwd()).encode(), str(Path.home()).encode() + b"/"]
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            content = archive.read(name)
+            for folder in folders:
+                at = content.find(folder)
+                if at >= 0:
+                    raise SystemExit(f"{wheel.name}: {name} names this machine: {content[at : at + 100]!r}")
+
+
 def main() -> None:
     wheel = Path(sys.argv[1]).resolve()
+    refuse_machine_paths(wheel)
     with tempfile.TemporaryDirectory(prefix="hevlayer-wheel-") as folder:
         environment = Path(folder) / "venv"
         venv.create(environment, with_pip=True)

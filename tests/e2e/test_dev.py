@@ -1,5 +1,6 @@
 """`hevlayer dev` from the outside: it starts, keeps what it acknowledged, drains, and says what is wrong."""
 
+import signal
 import threading
 import time
 
@@ -200,3 +201,14 @@ def test_no_secret_is_ever_printed(tmp_path):
 def test_a_bearer_that_dev_was_not_given_is_passed_on(dev):
     assert API_KEY not in dev.output()
     assert dev.call("GET", f"/v2/namespaces/{NAMESPACE}/metadata", api_key="tpuf_someone_else")[0] in (200, 404)
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path):
+    with Dev(tmp_path / "data", LAYER_DRAIN_DELAY_SECONDS="50") as running:
+        running.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and running.call("GET", "/ready")[0] == 200:
+            time.sleep(0.01)
+        assert running.process.poll() is None
+        running.process.send_signal(signal.SIGTERM)
+        assert running.wait() == -signal.SIGTERM

@@ -1,8 +1,6 @@
 """`hevlayer dev`: the gateway and a local origin in one process, on one machine, without an account."""
 
-import asyncio
 import contextlib
-import signal
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -18,6 +16,7 @@ from hevlayer.gateway.logs import configure_logging
 from hevlayer.origin.config import OriginConfig
 from hevlayer.origin.process import announce, start_origin
 from hevlayer.settings import path, text, whole
+from hevlayer.stopping import stop_event
 
 LOCAL_UPSTREAM_KEY = "tpuf_local_origin"
 """The origin takes any bearer; this one, so that a real key in the environment never reaches it."""
@@ -48,6 +47,7 @@ def further_problems(values: Mapping[str, object], _broken: Collection[str]) -> 
 
 async def run_dev(values: Mapping[str, object]) -> None:
     """Serves until SIGTERM or SIGINT; the gateway drains first, then the origin closes its data.
+    A second signal ends the process at once.
 
     Raises: ConfigurationError: the environment breaks a rule of the gateway's settings. OSError: an address is taken,
         or the data directory cannot be used.
@@ -55,10 +55,7 @@ async def run_dev(values: Mapping[str, object]) -> None:
     folder = cast(Path, values["data-dir"])
     host = cast(str, values["host"])
     configure_logging(GatewayConfig.read(**_overrides(values)).log_level)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_event()
     async with contextlib.AsyncExitStack() as stack:
         origin = await start_origin(
             OriginConfig(data_dir=folder / "origin", port=cast(int, values["origin-port"]), control=True)

@@ -5,7 +5,6 @@ import gc
 import hashlib
 import logging
 import random
-import signal
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,6 +45,7 @@ from hevlayer.gateway.write.mirror import CacheMirror, WriteMirror
 from hevlayer.http.server import HttpServer, ServerConfig, serve
 from hevlayer.kernels.splice import strip_schema
 from hevlayer.metrics import Metrics
+from hevlayer.stopping import stop_event
 from hevlayer.stores.doccache import DocumentCache
 from hevlayer.stores.doccache_embedded import EmbeddedEngine
 from hevlayer.stores.objects import LocalObjects
@@ -342,17 +342,7 @@ async def run_gateway(config: GatewayConfig) -> None:
     """
     configure_logging(config.log_level)
     keep_heap()
-    loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
-
-    def stop(number: signal.Signals) -> None:
-        if stopping.is_set():
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
+    stopping = stop_event()
     gateway = Gateway(config)
     try:
         await gateway.start()

@@ -1,7 +1,6 @@
 """The origin as a process: opens the data, says what it recovered, serves until it is told to stop."""
 
 import asyncio
-import signal
 import sys
 from collections.abc import Mapping
 
@@ -12,6 +11,7 @@ from hevlayer.http.server import HttpServer, ServerConfig, serve
 from hevlayer.kernels.origin import OriginEngine
 from hevlayer.origin.app import OriginApp
 from hevlayer.origin.config import OriginConfig
+from hevlayer.stopping import stop_event
 
 
 class RunningOrigin:
@@ -68,11 +68,8 @@ def announce(event: str, fields: Mapping[str, object]) -> None:
 
 
 async def run_origin(config: OriginConfig) -> None:
-    """Serves until SIGTERM or SIGINT. Raises: OSError: as `start_origin`."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signal_number, stop.set)
+    """Serves until SIGTERM or SIGINT; a second one ends it at once. Raises: OSError: as `start_origin`."""
+    stop = stop_event()
     origin = await start_origin(config)
     announce("origin recovered", origin.recovery)
     announce("origin listening", {"url": origin.url, "data_dir": str(config.data_dir), "control": config.control})

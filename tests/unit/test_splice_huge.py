@@ -1,4 +1,4 @@
-"""Bodies at the documented limit that are one string: relayed unchanged but for the stamp, or refused, in little memory."""
+"""Bodies of the largest size that are one string: relayed unchanged but for the stamp, or refused, in little memory."""
 
 import resource
 from pathlib import Path

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use hevlayer_doc::DocError;
+
 /// An operation of the cache that did not happen. All of them are soft for a caller of the gateway.
 #[derive(Debug)]
 pub enum CacheError {
@@ -40,5 +42,14 @@ impl std::error::Error for CacheError {}
 impl From<io::Error> for CacheError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
+    }
+}
+
+impl From<DocError> for CacheError {
+    fn from(error: DocError) -> Self {
+        match error {
+            DocError::Json { expected, at } => Self::Json { expected, at },
+            DocError::Shape(rule) => Self::Shape(rule),
+        }
     }
 }

@@ -217,11 +217,11 @@ fn what_is_owed_is_not_served_by_a_later_process() {
 fn a_damaged_row_is_an_error_once_and_then_missing() {
     let home = Home::new();
     let engine = home.open(0);
-    fill(&engine, "a", "x", 0);
+    fill(&engine, "a", "a value", 0);
     let path = segments(&home.0).pop().expect("a segment");
     let mut bytes = fs::read(&path).expect("a segment");
-    let at = bytes.windows(3).position(|window| window == b"\"x\"").expect("the row");
-    bytes[at + 1] = b'y';
+    let at = bytes.windows(7).position(|window| window == b"a value").expect("the row");
+    bytes[at] = b'y';
     fs::write(&path, bytes).expect("a segment");
     assert!(matches!(engine.lookup("ns", KEY, &Projection::Plain, None, 0, true), Err(CacheError::Corrupt)));
     ticket(&engine, KEY, 0);

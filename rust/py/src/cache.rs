@@ -66,7 +66,7 @@ impl PyRows {
         } else {
             Rows::read(answer, &vectors)
         };
-        rows.map(Self).map_err(|error| raise(&error))
+        rows.map(Self).map_err(|error| raise(&error.into()))
     }
 
     fn __len__(&self) -> usize {

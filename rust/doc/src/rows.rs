@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
-use crate::error::CacheError;
+use crate::build::{Builder, Types};
+use crate::error::DocError;
 use crate::json::{self, Cursor};
 use crate::record::{IdType, Projection, Record};
+use crate::schema::Schema;
 
 /// The rows of one answer, by cache key. Of two rows with one id the later stands.
 #[derive(Debug, Default)]
@@ -14,11 +16,27 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Reads `{"rows":[{…}, …], …}`, UTF-8.
-    pub fn read(answer: &[u8], vectors: &[String]) -> Result<Self, CacheError> {
+    /// Reads `{"rows":[{…}, …], …}`, UTF-8; `vectors` as in [`Record::read`].
+    ///
+    /// # Errors
+    /// It is not JSON, has no rows, or a row breaks a rule of [`Record::read`].
+    pub fn read(answer: &[u8], vectors: &[String]) -> Result<Self, DocError> {
+        Self::read_as(answer, Types::Vectors(vectors))
+    }
+
+    /// As [`Rows::read`], with uuids and datetimes typed as the schema says.
+    ///
+    /// # Errors
+    /// As [`Rows::read`].
+    pub fn read_typed(answer: &[u8], schema: &Schema) -> Result<Self, DocError> {
+        Self::read_as(answer, Types::Schema(schema))
+    }
+
+    fn read_as(answer: &[u8], types: Types<'_>) -> Result<Self, DocError> {
         let text = std::str::from_utf8(answer)
-            .map_err(|error| CacheError::Json { expected: "UTF-8", at: error.valid_up_to() })?;
+            .map_err(|error| DocError::Json { expected: "UTF-8", at: error.valid_up_to() })?;
         let mut rows = Self::default();
+        let mut builder = Builder::default();
         let mut found = false;
         let mut cursor = Cursor::new(text);
         cursor.peek();
@@ -28,24 +46,30 @@ impl Rows {
             }
             found = true;
             cursor.array(|cursor| {
-                let record = Record::read(cursor, text, vectors)?;
-                rows.by_key.insert(record.key.clone(), rows.records.len());
-                rows.records.push(record);
+                rows.push(builder.read(cursor, text, types)?);
                 Ok(())
             })
         })?;
         cursor.end()?;
         if !found {
-            return Err(CacheError::Shape("an answer without rows"));
+            return Err(DocError::Shape("an answer without rows"));
         }
         Ok(rows)
     }
 
+    /// Adds a record; it takes the place of an earlier one of its id.
+    pub fn push(&mut self, record: Record) {
+        self.by_key.insert(record.key.clone(), self.records.len());
+        self.records.push(record);
+    }
+
+    #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&Record> {
         self.by_key.get(key).map(|index| &self.records[*index])
     }
 
     /// The document of `key` as JSON text; None when no row has that id.
+    #[must_use]
     pub fn document(&self, key: &[u8], projection: &Projection, id_type: Option<IdType>) -> Option<Vec<u8>> {
         let record = self.get(key)?;
         let mut out = Vec::with_capacity(record.head.len() + record.tail.len() + 64);

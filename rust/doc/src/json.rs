@@ -4,12 +4,12 @@ use memchr::memchr2;
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::error::CacheError;
+use crate::error::DocError;
 
 /// Deeper nesting is refused.
 pub const DEPTH_MAX: usize = 128;
 
-type Result<T> = std::result::Result<T, CacheError>;
+type Result<T> = std::result::Result<T, DocError>;
 
 /// A position in a text that is known to be UTF-8.
 pub struct Cursor<'a> {
@@ -31,8 +31,13 @@ impl<'a> Cursor<'a> {
         self.at
     }
 
+    /// Steps over text that was walked by other means.
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        self.at += bytes;
+    }
+
     fn expected<T>(&self, expected: &'static str) -> Result<T> {
-        Err(CacheError::Json { expected, at: self.at })
+        Err(DocError::Json { expected, at: self.at })
     }
 
     pub fn peek(&mut self) -> u8 {
@@ -247,18 +252,31 @@ fn code_unit(text: &[u8]) -> u32 {
 }
 
 /// Appends `text` as a JSON string with its quotes.
-pub fn encode(text: &str, out: &mut Vec<u8>) {
+///
+/// Only what must be escaped is: the quote, the backslash and control characters, these by their short form where JSON
+/// has one.
+pub fn encode(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
-    for byte in text.bytes() {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0..=0x1F => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            _ => out.push(byte),
+    let mut plain = 0;
+    for (at, &byte) in text.iter().enumerate() {
+        let short = match byte {
+            b'"' | b'\\' => byte,
+            0x08 => b'b',
+            0x0C => b'f',
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            0..=0x1F => b'u',
+            _ => continue,
+        };
+        out.extend_from_slice(&text[plain..at]);
+        plain = at + 1;
+        out.extend_from_slice(&[b'\\', short]);
+        if short == b'u' {
+            out.extend_from_slice(&[b'0', b'0', b'0' + (byte >> 4), b"0123456789abcdef"[usize::from(byte & 15)]]);
         }
     }
+    out.extend_from_slice(&text[plain..]);
     out.push(b'"');
 }
 
@@ -302,7 +320,7 @@ mod tests {
     #[test]
     fn encodes_what_must_be_escaped() {
         let mut out = Vec::new();
-        encode("a\"\\\u{1}\n/\u{e9}", &mut out);
-        assert_eq!(out, "\"a\\\"\\\\\\u0001\\n/\u{e9}\"".as_bytes());
+        encode("a\"\\\u{1}\u{1f}\u{8}\n/\u{e9}\u{7f}".as_bytes(), &mut out);
+        assert_eq!(out, "\"a\\\"\\\\\\u0001\\u001f\\b\\n/\u{e9}\u{7f}\"".as_bytes());
     }
 }

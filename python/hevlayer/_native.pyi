@@ -198,6 +198,16 @@ class DocRows:
         """
 
     def __len__(self) -> int: ...
+    def keys(self) -> list[bytes]:
+        """The rows' keys, each once."""
+
+    def only(self, key: bytes) -> DocRows:
+        """The row of `key` alone, if it is there."""
+
+    @staticmethod
+    def joined(parts: list[DocRows]) -> DocRows:
+        """The rows of all parts; of two rows with one key the later stands."""
+
     @property
     def record_bytes(self) -> int:
         """Bytes of all records."""

@@ -124,6 +124,7 @@ class Gateway:
             self.clock,
             observer=self.metrics,
             unknown_write_seconds=config.unknown_write_seconds,
+            ttl_seconds=config.cache_ttl_seconds,
         )
         self.spool = Spool(config.spool_dir, config.spool_bytes_max)
         intake = Intake(self.spool, memory_bytes_max=config.body_memory_bytes_max, bytes_max=config.body_bytes_max)

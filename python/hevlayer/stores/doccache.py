@@ -1,7 +1,7 @@
 """The document cache as the gateway uses it: soft in every failure, never out of date in silence.
 
-The policy around an engine: a breaker and counters, debts for what the engine could not be told, and the clock of this
-process's own writes, by which concurrent reads may share an answer. No method raises for a cache that fails.
+The policy around an engine: a breaker and counters, debts for what the engine could not be told, and when a namespace
+is complete. No method raises for a cache that fails. `docs/cache-protocol.md` says why what it does is enough.
 """
 
 import itertools
@@ -10,28 +10,34 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import Literal, Protocol, TypeVar
 
 from hevlayer.clock import Clock
 from hevlayer.errors import CacheUnavailableError
-from hevlayer.kernels.doccache import DocProjection, DocRows, WriteClock
+from hevlayer.kernels.doccache import DocProjection, DocRows
 from hevlayer.stores.doccache_breaker import Breaker, State
 from hevlayer.stores.doccache_debts import Debts, Repayment
 from hevlayer.stores.doccache_engine import (
+    MARK_SECONDS_MAX,
     UNKNOWN_WRITE_SECONDS,
-    CacheState,
     Engine,
     EngineStats,
+    NamespaceFacts,
+    Ticket,
     WriteOutcome,
 )
+from hevlayer.stores.doccache_warming import Warming, is_complete, warming_note
 
-__all__ = ["CacheObserver", "CacheStats", "DocumentCache", "Miss", "WriteOutcome", "WriteToken"]
+__all__ = ["Batch", "CacheObserver", "CacheStats", "DocumentCache", "Miss", "Warming", "WriteOutcome", "WriteToken"]
 
 T = TypeVar("T")
 
 log = logging.getLogger("hevlayer.doccache")
 
 MAINTAIN_SECONDS = 1.0
+TTL_SECONDS = 86_400.0
+NOTHING = DocProjection([])
 # A write of more ids than this marks its whole namespace.
 MARKED_IDS_MAX = 100_000
 # Settles that failed and are tried again; beyond them a mark runs out by itself.
@@ -51,18 +57,30 @@ class CacheObserver(Protocol):
 
 
 class Miss:
-    """Nothing to serve. `ticket` lets what is read now be filled (0: it may not be); `failed` says that the cache
-    could not be asked, or must not be believed."""
+    """Nothing to serve. `ticket` is what the engine saw (`Engine.lookup`): over 0 it lets what is read now be filled,
+    and reads with one ticket other than 0 may share an answer; `failed` says that the cache could not be asked, or must
+    not be believed."""
 
     __slots__ = ("failed", "ticket")
 
-    def __init__(self, ticket: int, *, failed: bool) -> None:
+    def __init__(self, ticket: Ticket, *, failed: bool) -> None:
         self.ticket = ticket
         self.failed = failed
 
 
 MARKED = Miss(0, failed=False)
 UNAVAILABLE = Miss(0, failed=True)
+
+
+class Batch:
+    """Documents in the order of the keys, None where missing, and a ticket for each key (0 for what was found)."""
+
+    __slots__ = ("documents", "failed", "tickets")
+
+    def __init__(self, documents: list[bytes | None], tickets: list[Ticket], *, failed: bool) -> None:
+        self.documents = documents
+        self.tickets = tickets
+        self.failed = failed
 
 
 class WriteToken:
@@ -104,19 +122,21 @@ class DocumentCache:
         *,
         observer: CacheObserver | None = None,
         unknown_write_seconds: float = UNKNOWN_WRITE_SECONDS,
+        ttl_seconds: float = TTL_SECONDS,
     ) -> None:
         self._engine = engine
+        self._ttl_seconds = ttl_seconds
         self._clock = clock
         self._observer = observer
         self._unknown_write_seconds = unknown_write_seconds
         self._breaker = Breaker(clock)
         self._debts = Debts()
-        self._owing = False
-        self._writes = WriteClock()
-        # Tokens outlive the process in the engine's log, so they must differ from those of any earlier one.
+        self._stated: tuple[str, ...] | Literal["unknown"] | None = ()
+        self._owner = secrets.randbits(62)
+        # Tokens outlive the process in the engine, and other gateways' stand beside them, so all must differ.
         self._tokens = itertools.count(secrets.randbits(62))
         self._orphans: deque[WriteToken] = deque()
-        self._unsettled: dict[int, WriteOutcome] = {}
+        self._unsettled: dict[int, tuple[WriteToken, WriteOutcome]] = {}
         self._errors: dict[str, int] = {}
 
     @property
@@ -124,10 +144,6 @@ class DocumentCache:
         return self._engine is not None
 
     # --- reads -------------------------------------------------------------------------------------------------------
-
-    def generation(self, namespace: str, key: bytes) -> int:
-        """Two reads of one id that see one generation had no write of this process between them."""
-        return self._writes.generation(namespace, key)
 
     async def lookup(self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None) -> bytes | Miss:
         """One document's JSON text, or why not."""
@@ -152,82 +168,188 @@ class DocumentCache:
             self._observe(namespace, started, 1, 0, len(found))
             return found
         self._observe(namespace, started, 0, 1, 0)
-        return Miss(found, failed=False) if isinstance(found, int) and found else MARKED
+        assert isinstance(found, int)
+        return Miss(found, failed=False) if found else MARKED
 
-    async def lookup_many(
-        self, namespace: str, keys: Sequence[bytes], projection: DocProjection
-    ) -> tuple[list[bytes | None], Miss]:
-        """Documents in the order of the keys, None where missing, and one `Miss` for all that is missing."""
+    async def lookup_many(self, namespace: str, keys: Sequence[bytes], projection: DocProjection) -> Batch:
+        """Documents, and tickets for what is missing."""
         engine = self._engine
+        count = len(keys)
         if engine is None:
-            return [None] * len(keys), MARKED
+            return Batch([None] * count, [0] * count, failed=False)
         if not self._breaker.allows():
-            return [None] * len(keys), UNAVAILABLE
+            return Batch([None] * count, [0] * count, failed=True)
         started = self._clock.monotonic()
         try:
             found = await engine.lookup_many(namespace, keys, projection)
         except CacheUnavailableError as error:
             self._failed("lookup", error)
-            return [None] * len(keys), UNAVAILABLE
+            return Batch([None] * count, [0] * count, failed=True)
         self._breaker.succeeded()
-        documents: list[bytes | None] = [each if type(each) is bytes else None for each in found]
-        failed = False
+        batch = Batch(
+            [each if type(each) is bytes else None for each in found],
+            [each if isinstance(each, int) else 0 for each in found],
+            failed=False,
+        )
         if self._debts.touches(namespace):
             for index, key in enumerate(keys):
                 if self._debts.covers(namespace, key):
-                    documents[index] = None
-                    failed = True
-        hits = sum(each is not None for each in documents)
-        self._observe(namespace, started, hits, len(keys) - hits, sum(map(len, filter(None, documents))))
-        # The oldest ticket is good for every id: the engine refuses those that were touched since.
-        tickets = [each for each in found if isinstance(each, int) and each > 0]
-        ticket = min(tickets, default=0)
-        return documents, Miss(0 if failed else ticket, failed=failed)
+                    batch.documents[index] = None
+                    batch.tickets[index] = 0
+                    batch.failed = True
+        hits = sum(each is not None for each in batch.documents)
+        self._observe(namespace, started, hits, count - hits, sum(map(len, filter(None, batch.documents))))
+        return batch
 
-    async def fill(self, namespace: str, ticket: int, rows: DocRows) -> None:
-        """Keeps the rows of an answer to a strongly consistent read that began with `ticket`."""
+    async def fill(self, namespace: str, keys: Sequence[bytes], tickets: Sequence[Ticket], rows: DocRows) -> None:
+        """Keeps the answer of a strongly consistent read for `keys` that was asked after their look-ups.
+
+        Keys without a row among `rows` do not exist.
+        """
+        await self._fill("fill", namespace, len(rows), lambda engine: engine.fill(namespace, rows, keys, tickets))
+
+    async def _fill(
+        self, operation: str, namespace: str, count: int, call: Callable[[Engine], Awaitable[T]]
+    ) -> T | None:
         engine = self._engine
-        if engine is None or not ticket or not len(rows) or self._debts.touches(namespace):
-            return
-        if not self._breaker.allows():
-            return
+        if engine is None or self._debts.touches(namespace) or not self._breaker.allows():
+            return None
         started = self._clock.monotonic()
         try:
-            count = await engine.fill(namespace, rows, ticket)
+            result = await call(engine)
         except CacheUnavailableError as error:
-            self._failed("fill", error)
+            self._failed(operation, error)
             if self._observer is not None:
-                self._observer.observe_backfill(self._clock.monotonic() - started, len(rows), ok=False)
-            return
+                self._observer.observe_backfill(self._clock.monotonic() - started, count, ok=False)
+            return None
         self._breaker.succeeded()
-        if self._observer is not None and count:
-            self._observer.observe_backfill(self._clock.monotonic() - started, count)
+        put = result[0] if isinstance(result, tuple) else result
+        if self._observer is not None and isinstance(put, int) and put:
+            self._observer.observe_backfill(self._clock.monotonic() - started, put)
+        return result
+
+    # --- warming -----------------------------------------------------------------------------------------------------
+
+    async def begin_warm(self, namespace: str) -> Warming | None:
+        """A warm that will put every row, before its first page is asked for; None: the cache cannot take one now."""
+        facts = await self.facts(namespace)
+        if facts is None or facts.closed or self._debts.touches(namespace):
+            return None
+        return Warming(namespace, facts.epoch, facts.lost, self._clock.now_ms())
+
+    async def page_ticket(self, warming: Warming) -> Ticket:
+        """Before a page of rows is asked for, strongly consistent; 0: what it answers cannot be kept."""
+        engine = self._engine
+        ticket: Ticket = 0
+        if engine is not None and self._breaker.allows() and not self._debts.touches(warming.namespace):
+            try:
+                ticket = await engine.begin_fill(warming.namespace)
+                self._breaker.succeeded()
+            except CacheUnavailableError as error:
+                self._failed("fill", error)
+        return ticket
+
+    async def put_page(self, warming: Warming, ticket: Ticket, rows: DocRows) -> int:
+        """Keeps a page; rows that could not be kept become the warming's `absent`. Returns: rows put."""
+        namespace = warming.namespace
+        result = None
+        if ticket > 0:
+            result = await self._fill(
+                "fill", namespace, len(rows), lambda engine: engine.fill_page(namespace, rows, ticket)
+            )
+        put, absent = (0, rows.keys()) if result is None else result
+        warming.add(rows=len(rows), absent=absent)
+        return put
+
+    async def missing(self, warming: Warming, limit: int) -> list[bytes]:
+        """Ids that the warm must read by themselves before it can end: look them up, read what is missing, `refill`."""
+        holes = await self._ask("facts", lambda engine: engine.holes(warming.namespace, limit))
+        return list(dict.fromkeys([*warming.absent, *(holes or [])]))[:limit]
+
+    async def refill(self, warming: Warming, keys: Sequence[bytes], tickets: Sequence[Ticket], rows: DocRows) -> None:
+        """Keeps the answer of a strongly consistent read for ids that the pages left absent, asked after the look-up
+        that gave `tickets`."""
+        namespace = warming.namespace
+        await self.fill(namespace, keys, tickets, rows)
+        held = await self.lookup_many(namespace, keys, NOTHING)
+        there = set(rows.keys())
+        for key, ticket, document in zip(keys, tickets, held.documents, strict=True):
+            # An id that nobody wrote when it was looked up, and that did not exist after that, is accounted for.
+            if document is not None or (ticket > 0 and key not in there):
+                warming.absent.pop(key, None)
+
+    async def end_warm(self, warming: Warming, through_ms: int) -> bool:
+        """After the last page: whether the cache is now complete through the stamp `through_ms`, which was the
+        watermark before the first page was asked for. False: rows are missing; see `missing`, or warm again."""
+        engine = self._engine
+        namespace = warming.namespace
+        facts = await self.facts(namespace)
+        if engine is None or facts is None or self._debts.touches(namespace) or not warming.is_whole(facts):
+            return False
+        note = warming_note(through_ms, warming.began_ms + int(self._ttl_seconds * 1000))
+        return await self._try("note", lambda: engine.note(namespace, note, facts.epoch, facts.lost))
+
+    async def warmed_through(self, namespace: str, watermark_ms: int | None) -> int | None:
+        """The stamp through which every row is cached; None while one may be missing.
+
+        Args:
+            watermark_ms: the namespace's watermark; what was complete before is complete up to here, as long as
+                nothing is missing.
+        """
+        if self._debts.touches(namespace):
+            return None
+        facts = await self.facts(namespace)
+        if facts is None or self._debts.touches(namespace):
+            return None
+        return is_complete(facts, self._clock.now_ms(), watermark_ms)
 
     # --- writes ------------------------------------------------------------------------------------------------------
 
-    async def begin_write(self, namespace: str, keys: Sequence[bytes] | None) -> WriteToken:
-        """Before a write goes upstream. `keys` None: the ids are not all known (by-filter, copy, branch, …)."""
+    async def begin_write(
+        self, namespace: str, keys: Sequence[bytes] | None, seconds: float = MARK_SECONDS_MAX
+    ) -> WriteToken:
+        """Before a write goes upstream that has ended, or counts as unknown, after `seconds`.
+
+        `keys` None: the ids are not all known (by-filter, copy, branch, …).
+        """
         if keys is not None and len(keys) > MARKED_IDS_MAX:
             keys = None
         token = WriteToken(next(self._tokens), namespace, keys, self._orphans)
-        self._touch(namespace, keys)
         engine = self._engine
         if engine is None or (keys is not None and not keys):
             return token
-        token.marked = await self._try("mark", lambda: _done(engine.mark(token.token, namespace, keys)))
+        lasts = seconds + self._unknown_write_seconds
+        token.marked = await self._try("mark", lambda: _done(engine.mark(token.token, namespace, keys, lasts)))
         if not token.marked:
             self._debts.open(namespace, keys)
-            await self._note_owing()
+            await self._state_debts()
         return token
 
-    async def settle(self, token: WriteToken, outcome: WriteOutcome) -> None:
+    async def beneath(self, token: WriteToken) -> DocRows | None:
+        """The rows that a write's marks cover, for the patches in it; None when the cache cannot say."""
+        keys = token.keys
+        if keys is None or not token.marked or token.settled:
+            return None
+        return await self._ask("settle", lambda engine: engine.beneath(token.token, token.namespace, keys))
+
+    async def settle(
+        self,
+        token: WriteToken,
+        outcome: WriteOutcome,
+        *,
+        changed: Sequence[bytes] | None = None,
+        rows: DocRows | None = None,
+        deleted: Sequence[bytes] = (),
+    ) -> None:
         """After the upstream's definite answer, before the caller sees it; or when there will be none. Once: later
-        calls change nothing."""
+        calls change nothing.
+
+        Args: as `Engine.settle` has them.
+        """
         if token.settled:
             return
         token.settled = True
         namespace, keys = token.namespace, token.keys
-        self._touch(namespace, keys)
         engine = self._engine
         if engine is None or (keys is not None and not keys):
             return
@@ -236,27 +358,45 @@ class DocumentCache:
             due += self._unknown_write_seconds
         if not token.marked:
             self._debts.close(namespace, keys, None if outcome is WriteOutcome.REFUSED else due)
-        ended = await self._try("settle", lambda: engine.settle(token.token, outcome))
-        if token.marked and not ended:
-            self._debts.owe(namespace, keys, due)
+            # A mark that comes late, after other writes of the id came and went, must not bring this one's rows.
+            changed = rows = None
+        try:
+            ended = await self._guarded(
+                "settle",
+                lambda: engine.settle(
+                    token.token, namespace, keys, outcome, changed=changed, rows=rows, deleted=deleted
+                ),
+            )
+        except CacheUnavailableError:
             if len(self._unsettled) < UNSETTLED_MAX:
-                self._unsettled[token.token] = outcome
-            await self._note_owing()
+                self._unsettled[token.token] = (token, outcome)
+            ended = False
+        else:
+            if token.marked and not ended:
+                # The mark was lost while the write was under way, and a reader may have filled the id since.
+                ended = outcome is WriteOutcome.REFUSED or await self._void(namespace, keys, outcome)
+        if token.marked and not ended and outcome is not WriteOutcome.REFUSED:
+            self._debts.owe(namespace, keys, due)
+            await self._state_debts()
+
+    async def _void(self, namespace: str, keys: Sequence[bytes] | None, outcome: WriteOutcome) -> bool:
+        """Leaves ids missing whose write was not marked: a mark that is settled at once, with the write's outcome."""
+        engine = self._engine
+        assert engine is not None
+        token = next(self._tokens)
+        seconds = self._unknown_write_seconds
+        marked = await self._try("mark", lambda: _done(engine.mark(token, namespace, keys, seconds)))
+        return marked and await self._try("settle", lambda: engine.settle(token, namespace, keys, outcome))
 
     async def new_epoch(self, namespace: str) -> None:
         """Every row of the namespace is void: it was deleted, recreated, or its schema lost an attribute."""
-        self._touch(namespace, None)
         engine = self._engine
         if engine is None:
             return
         # Owed first, so that nothing is served or filled from here on, however long the engine takes.
         self._debts.owe(namespace, None, self._clock.monotonic())
         await self._repay(engine, Repayment(namespace, None, self._debts.serial))
-        if self._debts:
-            await self._note_owing()
-
-    def _touch(self, namespace: str, keys: Sequence[bytes] | None) -> None:
-        self._writes.touch(namespace, None if keys is None else list(keys))
+        await self._state_debts()
 
     # --- debts and upkeep --------------------------------------------------------------------------------------------
 
@@ -267,18 +407,15 @@ class DocumentCache:
         engine = self._engine
         if engine is None:
             return
-        for number, outcome in list(self._unsettled.items()):
+        for number, (token, outcome) in list(self._unsettled.items()):
             # Not for safety, which the debt takes care of: the mark would keep its ids out until its own deadline.
-            if not await self._try("settle", lambda: _done(engine.settle(number, outcome))):  # noqa: B023
+            settle = partial(engine.settle, number, token.namespace, token.keys, outcome)
+            if not await self._try("settle", lambda: _done(settle())):  # noqa: B023
                 break
             del self._unsettled[number]
         for repayment in self._debts.due(self._clock.monotonic()):
             await self._repay(engine, repayment)
-        if self._owing and not self._debts and await self._try("owe", lambda: _done(engine.owe(False))):
-            # What came to be owed during the call has noted it again itself, or will be noted here.
-            self._owing = False
-            if self._debts:
-                await self._note_owing()
+        await self._state_debts()
         await self._try("maintain", lambda: _done(engine.maintain()))
 
     async def run(self) -> None:
@@ -292,37 +429,51 @@ class DocumentCache:
         if repayment.keys is None:
             made = await self._try("clear", lambda: _done(engine.clear(repayment.namespace)))
         else:
-            # A mark that is settled at once leaves the ids missing and refuses every fill that began before it.
-            token = next(self._tokens)
-            keys = repayment.keys
-            marked = await self._try("mark", lambda: _done(engine.mark(token, repayment.namespace, keys)))
-            made = marked and await self._try("settle", lambda: engine.settle(token, WriteOutcome.APPLIED))
+            made = await self._void(repayment.namespace, repayment.keys, WriteOutcome.APPLIED)
         if made:
             self._debts.repaid(repayment, now)
 
-    async def _note_owing(self) -> None:
-        """Keeps a later process from serving what this one owes, should it end before that is repaid."""
+    async def _state_debts(self) -> None:
+        """Keeps others, and a later process, from serving what this one owes."""
         engine = self._engine
-        if engine is None or self._owing:
+        owed = self._debts.namespaces()
+        if engine is None or owed == self._stated:
             return
-        # Also when the breaker is open: it spares a failing cache our calls, but here a later process depends on one.
+        # Also when the breaker is open: it spares a failing cache our calls, but here other processes depend on one.
         try:
-            await engine.owe(True)
+            await engine.owe(self._owner, owed)
         except CacheUnavailableError as error:
             self._failed("owe", error)
+            self._stated = "unknown"
         else:
-            self._owing = True
+            self._stated = owed
 
     async def _try(self, operation: str, call: Callable[[], Awaitable[bool]]) -> bool:
-        if not self._breaker.allows():
+        try:
+            return await self._guarded(operation, call)
+        except CacheUnavailableError:
             return False
+
+    async def _guarded(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
+        """A call under the breaker, with its failure counted. Raises: CacheUnavailableError."""
+        if not self._breaker.allows():
+            raise CacheUnavailableError("the document cache is left alone for a while")
         try:
             result = await call()
         except CacheUnavailableError as error:
             self._failed(operation, error)
-            return False
+            raise
         self._breaker.succeeded()
         return result
+
+    async def _ask(self, operation: str, call: Callable[[Engine], Awaitable[T]]) -> T | None:
+        engine = self._engine
+        if engine is None:
+            return None
+        try:
+            return await self._guarded(operation, lambda: call(engine))
+        except CacheUnavailableError:
+            return None
 
     def _failed(self, operation: str, error: CacheUnavailableError) -> None:
         was = self._breaker.state
@@ -340,18 +491,9 @@ class DocumentCache:
 
     # --- what it holds -----------------------------------------------------------------------------------------------
 
-    async def state(self, namespace: str) -> CacheState | None:
+    async def facts(self, namespace: str) -> NamespaceFacts | None:
         """What is held of a namespace; None when the cache cannot say."""
-        engine = self._engine
-        if engine is None or not self._breaker.allows():
-            return None
-        try:
-            state = await engine.state(namespace)
-        except CacheUnavailableError as error:
-            self._failed("state", error)
-            return None
-        self._breaker.succeeded()
-        return state
+        return await self._ask("facts", lambda engine: engine.facts(namespace))
 
     async def stats(self) -> CacheStats:
         """Never fails; `engine` is None when the cache cannot say."""
@@ -372,8 +514,7 @@ class DocumentCache:
         if engine is None:
             return
         await self.maintain()
-        if self._debts:
-            await self._note_owing()
+        await self._state_debts()
         self._engine = None
         try:
             await engine.close()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 DEBT_IDS_MAX = 100_000
 DEBT_NAMESPACES_MAX = 10_000
+# Over so many owed namespaces the others are told "everything".
+STATED_NAMESPACES_MAX = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,12 @@ class Debts:
 
     def touches(self, namespace: str) -> bool:
         return self.everything or namespace in self._accounts
+
+    def namespaces(self) -> tuple[str, ...] | None:
+        """Those that anything is owed of; None: all."""
+        if self.everything or len(self._accounts) > STATED_NAMESPACES_MAX:
+            return None
+        return tuple(sorted(self._accounts))
 
     def _account(self, namespace: str) -> _Account:
         account = self._accounts.get(namespace)

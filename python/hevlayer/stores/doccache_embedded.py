@@ -8,16 +8,17 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hevlayer.clock import Clock
 from hevlayer.errors import CacheUnavailableError, ConfigurationError
 from hevlayer.kernels.doccache import DocCacheEngine, DocCacheError, DocProjection, DocRows
+from hevlayer.stores.doccache_books import Books
 from hevlayer.stores.doccache_engine import (
-    MARK_SECONDS_MAX,
     UNKNOWN_WRITE_SECONDS,
-    CacheState,
     EngineStats,
+    NamespaceFacts,
+    Ticket,
     WriteOutcome,
 )
 
@@ -37,6 +38,9 @@ BUDGET_KEYS = 500
 CLOSE_SECONDS = 30.0
 
 _WOULD_WAIT = -1
+# Begins no id's key, so that looking it up gives a ticket.
+_NO_KEY = b"\x00"
+_NOTHING = DocProjection([])
 
 
 class EmbeddedEngine:
@@ -49,6 +53,12 @@ class EmbeddedEngine:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="doccache")
         self._waiting = 0
         self._closed = False
+        self._owing = False
+        self._books = Books()
+
+    @property
+    def name(self) -> str:
+        return "embedded"
 
     @classmethod
     def open(
@@ -81,7 +91,9 @@ class EmbeddedEngine:
             raise ConfigurationError([f"LAYER_CACHE_DIR {directory}: {error.args[1]}"]) from error
         return cls(native, clock, timeout_seconds=timeout_seconds)
 
-    async def lookup(self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None) -> bytes | int:
+    async def lookup(
+        self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None
+    ) -> bytes | Ticket:
         now_ms = self._now_ms()
         try:
             found = self._native.lookup(namespace, key, projection, id_type, now_ms, wait=False)
@@ -93,7 +105,9 @@ class EmbeddedEngine:
             lambda: self._native.lookup(namespace, key, projection, id_type, now_ms, wait=True)
         )
 
-    async def lookup_many(self, namespace: str, keys: Sequence[bytes], projection: DocProjection) -> list[bytes | int]:
+    async def lookup_many(
+        self, namespace: str, keys: Sequence[bytes], projection: DocProjection
+    ) -> list[bytes | Ticket]:
         now_ms = self._now_ms()
         wanted = list(keys)
         if len(wanted) <= IN_PLACE_KEYS_MAX:
@@ -107,7 +121,17 @@ class EmbeddedEngine:
             lambda: self._native.lookup_many(namespace, wanted, projection, now_ms, wait=True), keys=len(wanted)
         )
 
-    async def fill(self, namespace: str, rows: DocRows, ticket: int) -> int:
+    async def fill(self, namespace: str, rows: DocRows, keys: Sequence[bytes], tickets: Sequence[Ticket]) -> int:
+        good = [ticket for ticket in tickets if ticket > 0]
+        if not good:
+            return 0
+        # The oldest ticket is good for every id: the engine refuses those that were touched since.
+        put = await self._put(namespace, rows, min(good))
+        if put == len(keys):
+            self._books.filled(namespace, keys)
+        return put
+
+    async def _put(self, namespace: str, rows: DocRows, ticket: Ticket) -> int:
         now_ms = self._now_ms()
         put = None
         if rows.record_bytes <= IN_PLACE_FILL_BYTES_MAX:
@@ -119,12 +143,24 @@ class EmbeddedEngine:
             put = await self._in_thread(
                 lambda: self._native.fill(namespace, rows, ticket, now_ms, wait=True), keys=len(rows)
             )
-        if put is None:
-            return 0
-        return put[0]
+        return 0 if put is None else put[0]
 
-    async def mark(self, token: int, namespace: str, keys: Sequence[bytes] | None) -> None:
-        deadline_ms = self._now_ms() + int(MARK_SECONDS_MAX * 1000)
+    async def begin_fill(self, namespace: str) -> Ticket:
+        found = await self.lookup(namespace, _NO_KEY, _NOTHING, None)
+        return found if isinstance(found, int) else 0
+
+    async def fill_page(self, namespace: str, rows: DocRows, ticket: Ticket) -> tuple[int, list[bytes]]:
+        if ticket <= 0 or not len(rows):
+            return 0, rows.keys()
+        put = await self._put(namespace, rows, ticket)
+        keys = rows.keys()
+        held = await self.lookup_many(namespace, keys, _NOTHING)
+        absent = [key for key, found in zip(keys, held, strict=True) if type(found) is not bytes]
+        self._books.filled(namespace, [key for key in keys if key not in set(absent)])
+        return put, absent
+
+    async def mark(self, token: int, namespace: str, keys: Sequence[bytes] | None, seconds: float) -> None:
+        deadline_ms = self._now_ms() + int(seconds * 1000)
         wanted = None if keys is None else list(keys)
         if wanted is None or len(wanted) <= IN_PLACE_KEYS_MAX:
             try:
@@ -136,7 +172,18 @@ class EmbeddedEngine:
             lambda: self._native.mark(token, namespace, wanted, deadline_ms, wait=True), keys=len(wanted or ())
         )
 
-    async def settle(self, token: int, outcome: WriteOutcome) -> bool:
+    async def settle(
+        self,
+        token: int,
+        namespace: str,
+        keys: Sequence[bytes] | None,
+        outcome: WriteOutcome,
+        *,
+        changed: Sequence[bytes] | None = None,
+        rows: DocRows | None = None,
+        deleted: Sequence[bytes] = (),
+    ) -> bool:
+        self._books.settled(namespace, keys, outcome, deleted)
         now_ms = self._now_ms()
         try:
             settled = self._native.settle(token, outcome.value, now_ms, wait=False)
@@ -146,12 +193,38 @@ class EmbeddedEngine:
             return settled
         return bool(await self._in_thread(lambda: self._native.settle(token, outcome.value, now_ms, wait=True)))
 
+    async def beneath(self, token: int, namespace: str, keys: Sequence[bytes]) -> DocRows:
+        return DocRows.joined([])
+
     async def clear(self, namespace: str) -> None:
         now_ms = self._now_ms()
+        self._books.cleared(namespace)
         await self._in_thread(lambda: self._native.clear(namespace, now_ms))
 
-    async def owe(self, owing: bool) -> None:
+    async def owe(self, owner: int, namespaces: Sequence[str] | None) -> None:
+        owing = namespaces is None or len(namespaces) > 0
+        if owing == self._owing:
+            return
         await self._in_thread(lambda: self._native.owe(owing))
+        self._owing = owing
+
+    async def facts(self, namespace: str) -> NamespaceFacts:
+        found = await self._in_thread(lambda: self._native.state(namespace))
+        stats = await self._in_thread(self._native.stats)
+        return self._books.facts(namespace, found, stats["evicted_rows"])
+
+    async def holes(self, namespace: str, limit: int) -> list[bytes]:
+        return self._books.holes(namespace, limit)
+
+    async def note(self, namespace: str, text: str, epoch: int, lost: int) -> bool:
+        now = await self.facts(namespace)
+        return (now.epoch, now.lost) == (epoch, lost) and self._books.note(namespace, text, lost)
+
+    async def limit(self, namespace: str, capacity_bytes: int | None) -> None:
+        """The whole cache has one capacity here."""
+
+    async def set_ttl(self, seconds: float) -> None:
+        """A row's life is set when the directory is opened."""
 
     async def maintain(self) -> None:
         try:
@@ -161,12 +234,9 @@ class EmbeddedEngine:
         except DocCacheError as error:
             raise _unavailable(error) from error
 
-    async def state(self, namespace: str) -> CacheState:
-        found = await self._in_thread(lambda: self._native.state(namespace))
-        return CacheState(found["rows"], found["bytes"], found["marked"], bool(found["closed"]))
-
     async def stats(self) -> EngineStats:
-        return EngineStats(**await self._in_thread(self._native.stats))
+        sizes: dict[str, Any] = dict(await self._in_thread(self._native.stats))
+        return EngineStats(connects=1, **sizes)
 
     async def close(self) -> None:
         if self._closed:

@@ -1,7 +1,29 @@
 """The port between the document cache's policy and an engine that keeps its records.
 
-An engine fails softly: every method raises CacheUnavailableError when it fails or runs over its time budget, and never
-anything else. It keeps marks and rows; budgets, debts and the breaker are the policy's (`stores.doccache`).
+Several gateways, each with a policy of its own (`stores.doccache`), may share what one engine keeps: processes on one
+directory, or machines on one server. `docs/cache-protocol.md` has the protocol and its proof; this is what an engine
+must do for it. `hevlayer.testing.doccache_twin` does it with plain dictionaries and is the slow twin of every engine.
+
+Rows are kept by namespace and id key (`kernels.id_key`). An id is in one of these states:
+
+    missing   nothing is kept; a reader who saw that may fill it, with the ticket that the look-up gave
+    row       served
+    marked    by one or more open writes; neither served nor filled; the row that was there is kept beneath
+
+What every engine promises:
+
+* **Order.** What a call did is seen by every call, of any gateway, that starts after it returned.
+* **Marks hold.** A marked id is neither served nor filled until every write that marked it was settled. A mark whose
+  gateway died, or whose time is over, ends as an UNKNOWN outcome does. Marks stand across a restart, or the restart
+  begins without a row.
+* **Contention.** When two marks stood on one id at one time (one of them may be on the whole namespace) nobody knows
+  in which order their writes took effect: when the last of them ends the id is missing, whatever the settles said.
+* **Fills are late-proof.** A fill takes effect only if nothing was marked, settled, cleared or lost on the id since its
+  ticket was given. A ticket must be void after the engine lost the id's state: "missing" alone proves nothing.
+* **It may lose, never go back.** Any row may be lost at any time. A mark or a settle may be lost only together with
+  every row that it stands for, and then `settle` says False. No older state of an id ever comes back.
+* **Soft.** Every method raises CacheUnavailableError when it fails or runs over its time budget, and nothing else;
+  what it was asked to do may then be done, not done, or done in part.
 """
 
 from collections.abc import Sequence
@@ -12,8 +34,12 @@ from typing import Protocol
 from hevlayer.kernels.doccache import DocProjection, DocRows
 
 UNKNOWN_WRITE_SECONDS = 120.0
-# The longest that a write may stay open: after this its mark counts as settled. Longer than any write's deadline.
+# The longest that a mark may stand whose write does not say how long it may take. Longer than any write's deadline.
 MARK_SECONDS_MAX = 7_200.0
+# Ids that an engine remembers as holes, a namespace; what is beyond them counts as lost.
+HOLES_MAX = 100_000
+# A moment or a state as a look-up saw it; see `Engine.lookup`.
+Ticket = int
 
 
 class WriteOutcome(Enum):
@@ -25,18 +51,29 @@ class WriteOutcome(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class CacheState:
-    """What the cache holds of one namespace. `closed`: a write whose ids are not known is open."""
+class NamespaceFacts:
+    """What the cache holds of one namespace, and what it knows to be missing."""
 
+    epoch: int = 0
+    """Another number after every `clear`, and after the engine lost what it knew of the namespace; never one again."""
     rows: int = 0
     bytes: int = 0
     marked: int = 0
+    """Ids with an open write."""
     closed: bool = False
+    """A write whose ids are not known is open."""
+    holes: int = 0
+    """Ids that a write left missing and that no fill has closed since. Never too few; see `Engine.holes`."""
+    lost: int = 0
+    """Rows of this epoch that are gone otherwise: evicted, expired, damaged, too large to keep. Only grows, never too
+    few; a row that expired counts from when somebody noticed."""
+    note: str = ""
+    """What `Engine.note` kept; empty when the epoch or `lost` changed since."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """An engine's sizes now and counters since it was opened."""
+    """An engine's sizes now and counters since it was opened by this process."""
 
     rows: int = 0
     bytes: int = 0
@@ -46,47 +83,132 @@ class EngineStats:
     evicted_segments: int = 0
     refused_fills: int = 0
     io_errors: int = 0
+    connections: int = 0
+    """Connections to a server; 0 for an engine without one."""
+    connects: int = 0
+    """Times that it was opened or connected; what `/health` calls the generation."""
+    notes: tuple[str, ...] = ()
+    """Sentences for `/health`: what an operator should know, such as a server without expiry."""
 
 
 class Engine(Protocol):
-    """Keeps records and marks, keyed by namespace and id key (`kernels.id_key`).
+    """One gateway's door to the records. See the module for what its methods promise together."""
 
-    Its contract, beside each method's:
+    @property
+    def name(self) -> str:
+        """`embedded` or `aerospike`."""
 
-    * A marked id is neither served nor filled until every write that marked it is settled; an UNKNOWN one settles
-      itself when its time is over.
-    * A fill is refused for an id that was marked, settled or cleared after the fill's ticket was given.
-    * What a mark covers is not served after a crash and restart either.
-    """
+    # --- reads -------------------------------------------------------------------------------------------------------
 
-    async def lookup(self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None) -> bytes | int:
-        """The document's JSON text, or a ticket for filling what is missing (0: it may not be filled)."""
+    async def lookup(
+        self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None
+    ) -> bytes | Ticket:
+        """The document's JSON text; or a ticket.
 
-    async def lookup_many(self, namespace: str, keys: Sequence[bytes], projection: DocProjection) -> list[bytes | int]:
+        A ticket over 0 lets the reader fill this id with what it is about to ask the upstream for. One under 0 does
+        not (the id is marked). Two look-ups of one id that got the same ticket, other than 0, had no write of it by any
+        gateway between them, so that the second may share the first one's upstream request. 0 says nothing.
+        """
+
+    async def lookup_many(
+        self, namespace: str, keys: Sequence[bytes], projection: DocProjection
+    ) -> list[bytes | Ticket]:
         """As `lookup`, in the order of the keys, without an id type in the documents."""
 
-    async def fill(self, namespace: str, rows: DocRows, ticket: int) -> int:
-        """Puts the rows that are still missing and were not touched since the ticket; gives how many."""
+    async def fill(self, namespace: str, rows: DocRows, keys: Sequence[bytes], tickets: Sequence[Ticket]) -> int:
+        """Puts what a strongly consistent read answered that was asked after `tickets`, one for each of `keys`.
 
-    async def mark(self, token: int, namespace: str, keys: Sequence[bytes] | None) -> None:
-        """Marks ids (None: the namespace) for a write that has not gone upstream yet."""
+        A key that has no row among `rows` does not exist upstream: nothing is put, but it is no hole any more. Keys
+        whose ticket is not over 0, that are marked, or that hold a row by now, are left alone, and rows of other ids
+        are ignored. Returns: rows put.
+        """
 
-    async def settle(self, token: int, outcome: WriteOutcome) -> bool:
-        """Ends a write: APPLIED leaves its ids missing, REFUSED brings back rows that no other write touched, UNKNOWN
-        keeps the mark for `UNKNOWN_WRITE_SECONDS`. False: the mark was not there any more."""
+    async def begin_fill(self, namespace: str) -> Ticket:
+        """A ticket for reads whose ids are not known beforehand, good for every id of the namespace and for
+        `fill_page` only; 0: not now, a write of unknown ids is open."""
+
+    async def fill_page(self, namespace: str, rows: DocRows, ticket: Ticket) -> tuple[int, list[bytes]]:
+        """Puts the rows of a strongly consistent read that was asked after `ticket`, also in place of a row that is
+        there and was not touched since: that one's life begins anew. At most `FILL_PAGE_SECONDS` after the ticket.
+
+        Returns: rows put, and the keys of rows that are not held now (marked, touched meanwhile, too large, evicted);
+        where a newer row stands the key is held.
+        """
+
+    # --- writes ------------------------------------------------------------------------------------------------------
+
+    async def mark(self, token: int, namespace: str, keys: Sequence[bytes] | None, seconds: float) -> None:
+        """Marks ids (None: the whole namespace) for a write that has not gone upstream yet and has ended for certain
+        after `seconds`. When it returns, no look-up that starts serves one of them, in any gateway.
+
+        After an error some ids may be marked; the policy settles the token all the same.
+        """
+
+    async def settle(
+        self,
+        token: int,
+        namespace: str,
+        keys: Sequence[bytes] | None,
+        outcome: WriteOutcome,
+        *,
+        changed: Sequence[bytes] | None = None,
+        rows: DocRows | None = None,
+        deleted: Sequence[bytes] = (),
+    ) -> bool:
+        """Ends a write; `namespace` and `keys` are those of its mark.
+
+        APPLIED: an id that is not contended becomes its row among `rows`, which is what the upstream now stores. All
+        others are left missing: holes, save for those in `deleted`, which do not exist any more. With `changed`, the
+        upstream said which ids it wrote: the other marked ids are as after REFUSED, and of a marked namespace only
+        these ids are left missing. A marked namespace without `changed` gets a new epoch; its `rows` are ignored.
+        REFUSED: nothing happened upstream: rows come back where the id is not contended.
+        UNKNOWN: the marks stay for `UNKNOWN_WRITE_SECONDS`, then end as if APPLIED without rows.
+
+        Returns: False: at least one of the marks was not there any more; the caller marks again and settles that.
+        """
+
+    async def beneath(self, token: int, namespace: str, keys: Sequence[bytes]) -> DocRows:
+        """The rows beneath this write's marks, of ids that are not contended so far; for patches."""
 
     async def clear(self, namespace: str) -> None:
-        """A new epoch: no row of the namespace from before is served again, and no older ticket is good."""
+        """A new epoch: no row of the namespace from before is served again, no earlier ticket is good, holes, losses
+        and the note are forgotten, and its space is given back in time. Marks stay, without rows beneath."""
 
-    async def owe(self, owing: bool) -> None:
-        """While owing, what is on disk must not be served by a later process."""
+    async def owe(self, owner: int, namespaces: Sequence[str] | None) -> None:
+        """States all that `owner`, one policy, could not mark or clear: None is everything, empty is nothing.
+
+        While a namespace is owed by anyone, nothing of it is served or filled; if its owner dies, it gets a new epoch
+        first. An engine may stop serving more than that. This must work when a mark does not, as far as it can: on a
+        full disk, with a lock that is held.
+        """
+
+    # --- completeness ------------------------------------------------------------------------------------------------
+
+    async def facts(self, namespace: str) -> NamespaceFacts:
+        """What it knows of the namespace; the zero facts, but for the epoch, when that is nothing."""
+
+    async def holes(self, namespace: str, limit: int) -> list[bytes]:
+        """Some of the keys that count as holes; empty if the engine only counts them."""
+
+    async def note(self, namespace: str, text: str, epoch: int, lost: int) -> bool:
+        """Keeps at most 1,000 characters for every gateway, if the namespace's `epoch` and `lost` are these still."""
+
+    # --- limits and upkeep -------------------------------------------------------------------------------------------
+
+    async def limit(self, namespace: str, capacity_bytes: int | None) -> None:
+        """Bounds a namespace's share of the capacity, in this and the other gateways; None: no bound of its own."""
+
+    async def set_ttl(self, seconds: float) -> None:
+        """The longest life of a row from its fill, also for rows that are there."""
 
     async def maintain(self) -> None:
-        """Evicts what is over the capacity."""
-
-    async def state(self, namespace: str) -> CacheState: ...
+        """Evicts what is over a capacity, ends marks that are over; called every second."""
 
     async def stats(self) -> EngineStats: ...
 
     async def close(self) -> None:
         """Lets go of what it holds; a second close does nothing."""
+
+
+# An engine need not keep what a read could fill for longer than this after its ticket was given.
+FILL_PAGE_SECONDS = 300.0

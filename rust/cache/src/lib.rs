@@ -16,6 +16,6 @@ pub mod table;
 pub use engine::{Engine, Lookup, Options, Stats};
 pub use error::CacheError;
 pub use hevlayer_doc::{record, rows};
-pub use record::{IdType, Projection};
+pub use record::{IdType, Projection, Record};
 pub use rows::Rows;
 pub use table::Outcome;

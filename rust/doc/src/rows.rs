@@ -15,6 +15,17 @@ pub struct Rows {
     by_key: HashMap<Vec<u8>, usize>,
 }
 
+impl FromIterator<Record> for Rows {
+    fn from_iter<T: IntoIterator<Item = Record>>(records: T) -> Self {
+        let mut rows = Self::default();
+        for record in records {
+            rows.by_key.insert(record.key.clone(), rows.records.len());
+            rows.records.push(record);
+        }
+        rows
+    }
+}
+
 impl Rows {
     /// Reads `{"rows":[{…}, …], …}`, UTF-8; `vectors` as in [`Record::read`].
     ///

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use hevlayer_cache::fences::Fences;
 use hevlayer_cache::table::Key;
-use hevlayer_cache::{CacheError, Engine, IdType, Lookup, Options, Outcome, Projection, Rows};
+use hevlayer_cache::{CacheError, Engine, IdType, Lookup, Options, Outcome, Projection, Record, Rows};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
@@ -71,6 +71,22 @@ impl PyRows {
 
     fn __len__(&self) -> usize {
         self.0.records.len()
+    }
+
+    /// Each once, in the answer's order.
+    fn keys<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
+        let stands = |record: &&Record| self.0.get(&record.key).is_some_and(|last| std::ptr::eq(last, *record));
+        self.0.records.iter().filter(stands).map(|record| PyBytes::new(py, &record.key)).collect()
+    }
+
+    fn only(&self, key: &[u8]) -> Self {
+        Self(self.0.get(key).cloned().into_iter().collect())
+    }
+
+    #[staticmethod]
+    #[allow(clippy::needless_pass_by_value)] // extracted from Python lists
+    fn joined(parts: Vec<PyRef<'_, Self>>) -> Self {
+        Self(parts.iter().flat_map(|part| part.0.records.iter().cloned()).collect())
     }
 
     #[getter]

@@ -23,10 +23,10 @@ class FailingEngine:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.engine, name)
 
-        async def call(*arguments: Any) -> Any:
+        async def call(*arguments: Any, **options: Any) -> Any:
             self.calls.append(name)
             if name in self.failing:
                 raise CacheUnavailableError("injected")
-            return await method(*arguments)
+            return await method(*arguments, **options)
 
         return call

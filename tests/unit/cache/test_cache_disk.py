@@ -76,8 +76,8 @@ async def test_writes_that_nobody_reads_stay_within_the_capacity(tmp_path: Path)
     engine = EmbeddedEngine.open(tmp_path, FakeClock(), upstream="u", capacity_bytes=capacity, timeout_seconds=30.0)
     keys = [b"\x02row-%d" % number for number in range(10_000)]
     for token in range(20):
-        await engine.mark(token, "ns", keys)
-        assert await engine.settle(token, WriteOutcome.APPLIED)
+        await engine.mark(token, "ns", keys, 600.0)
+        assert await engine.settle(token, "ns", keys, WriteOutcome.APPLIED)
         await engine.maintain()
     assert (await engine.stats()).bytes <= capacity
     await engine.close()

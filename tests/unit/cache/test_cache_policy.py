@@ -42,7 +42,7 @@ async def look(cache: DocumentCache, key: bytes = KEY) -> bytes | Miss:
 async def put(cache: DocumentCache) -> None:
     found = await look(cache)
     assert isinstance(found, Miss)
-    await cache.fill("ns", found.ticket, ROWS)
+    await cache.fill("ns", [KEY, OTHER], [found.ticket] * 2, ROWS)
     assert await look(cache) == A
 
 
@@ -52,18 +52,18 @@ async def missed(cache: DocumentCache, key: bytes = KEY) -> Miss:
     return found
 
 
-@pytest.mark.parametrize("operation", ["lookup", "lookup_many", "fill", "mark", "settle", "clear", "maintain", "state"])
+@pytest.mark.parametrize("operation", ["lookup", "lookup_many", "fill", "mark", "settle", "clear", "maintain", "facts"])
 async def test_no_failure_reaches_a_caller(cache: DocumentCache, failing: FailingEngine, operation: str) -> None:
     await put(cache)
     failing.failing = {operation}
     await look(cache)
-    _, miss = await cache.lookup_many("ns", [KEY], PLAIN)
-    await cache.fill("ns", miss.ticket or 1, ROWS)
+    await cache.lookup_many("ns", [KEY], PLAIN)
+    await cache.fill("ns", [KEY, OTHER], [1, 1], ROWS)
     token = await cache.begin_write("ns", [KEY])
     await cache.settle(token, WriteOutcome.APPLIED)
     await cache.new_epoch("ns")
     await cache.maintain()
-    await cache.state("ns")
+    await cache.facts("ns")
     stats = await cache.stats()
     name = "lookup" if operation == "lookup_many" else operation
     # `fill` is not asked while something is owed, and nothing is owed here unless something else fails first.
@@ -82,8 +82,9 @@ async def test_a_write_the_engine_was_not_told_of_bypasses_the_cache(
     await cache.settle(token, WriteOutcome.APPLIED)
     assert (await missed(cache)).failed
     assert isinstance(await look(cache, OTHER), bytes), "other ids are served on"
-    documents, miss = await cache.lookup_many("ns", [KEY, OTHER], PLAIN)
-    assert (documents[0], documents[1] is not None, miss.ticket, miss.failed) == (None, True, 0, True)
+    batch = await cache.lookup_many("ns", [KEY, OTHER], PLAIN)
+    assert (batch.documents[0], batch.documents[1] is not None) == (None, True)
+    assert (batch.tickets, batch.failed) == ([0, 0], True)
     assert "owe" in failing.calls
 
     failing.failing = set()
@@ -129,7 +130,7 @@ async def test_a_fill_from_before_a_debt_is_refused_after_it_is_repaid(
     await cache.settle(token, WriteOutcome.APPLIED)
     failing.failing = set()
     await cache.maintain()
-    await cache.fill("ns", early.ticket, ROWS)
+    await cache.fill("ns", [KEY], [early.ticket], ROWS)
     assert not isinstance(await look(cache), bytes)
 
 
@@ -213,19 +214,16 @@ async def test_one_failure_among_successes_does_not_open_the_breaker(
             assert await look(cache) == A
 
 
-async def test_generations_tell_reads_apart_also_without_an_engine(clock: FakeClock) -> None:
+async def test_without_an_engine_everything_is_a_miss(clock: FakeClock) -> None:
     cache = DocumentCache(None, clock)
     assert not cache.enabled
-    assert not (await missed(cache)).failed
-    first = cache.generation("ns", KEY)
-    assert cache.generation("ns", KEY) == first
+    found = await missed(cache)
+    assert (found.failed, found.ticket) == (False, 0)
     token = await cache.begin_write("ns", [KEY])
-    second = cache.generation("ns", KEY)
     await cache.settle(token, WriteOutcome.APPLIED)
-    third = cache.generation("ns", KEY)
     await cache.new_epoch("ns")
-    assert first < second < third < cache.generation("ns", KEY)
-    assert cache.generation("other", KEY) == 0
+    assert await cache.begin_warm("ns") is None
+    assert await cache.warmed_through("ns", 1) is None
     await cache.maintain()
     await cache.close()
 
@@ -242,8 +240,8 @@ async def test_an_engine_over_its_budget_is_soft(tmp_path: Path, monkeypatch: py
         asyncio.run_coroutine_threadsafe(released.wait(), loop).result()
 
     busy = [loop.run_in_executor(engine._threads, occupy) for _ in range(doccache_embedded.THREADS)]
-    documents, miss = await cache.lookup_many("ns", [KEY], PLAIN)
-    assert (documents, miss.failed) == ([None], True)
+    batch = await cache.lookup_many("ns", [KEY], PLAIN)
+    assert (batch.documents, batch.failed) == ([None], True)
     monkeypatch.setattr(doccache_embedded, "WAITING_CALLS_MAX", 0)
     with pytest.raises(CacheUnavailableError, match="too many calls waiting"):
         await engine.stats()
@@ -267,7 +265,7 @@ async def test_the_engine_trims_itself_when_it_is_over_its_capacity(tmp_path: Pa
         found = await cache.lookup("ns", b"\x02%d" % number, PLAIN, None)
         assert isinstance(found, Miss)
         rows = DocRows(orjson.dumps({"rows": [{"id": str(number), "t": "x" * 20_000}]}), [])
-        await cache.fill("ns", found.ticket, rows)
+        await cache.fill("ns", [b"\x02%d" % number], [found.ticket], rows)
         await cache.maintain()
     stats = (await cache.stats()).engine
     assert stats is not None

@@ -21,7 +21,7 @@ class Flights(Generic[K, T]):
         return self._tasks.get(key)
 
     def start(self, keys: Sequence[K], read: Callable[[], Awaitable[T]]) -> "asyncio.Task[T]":
-        """Starts the read of `keys`, none of which is under way."""
+        """Starts a read that may be shared under `keys`, none of which is under way."""
         task = asyncio.ensure_future(_invoke(read))
         for key in keys:
             self._tasks[key] = task

@@ -16,6 +16,7 @@ from hevlayer.gateway.consistency.view import NamespaceView
 from hevlayer.gateway.fetch.decode import DocumentId
 from hevlayer.kernels.doccache import DocCacheError, DocRows
 from hevlayer.stores.doccache import DocumentCache
+from hevlayer.stores.doccache_engine import Ticket
 from hevlayer.stores.turbopuffer import namespace_path
 
 FACTS_SECONDS = 60.0
@@ -129,14 +130,14 @@ class DocumentReader:
         namespace: str,
         ids: Sequence[DocumentId],
         facts: Facts,
-        ticket: int,
+        tickets: Sequence[Ticket],
         credential: Credential,
         traceparent: bytes,
     ) -> DocRows:
         """The rows of these ids that exist, with all their attributes.
 
-        Strongly consistent, and kept under `ticket`. A refusal is relayed, also one for load (429): an eventual read in
-        its place could show a row from before an acknowledged write.
+        Strongly consistent, and kept under `tickets`, one for each id. A refusal is relayed, also one for load (429):
+        an eventual read in its place could show a row from before an acknowledged write.
 
         Raises: RefusedError, UpstreamError.
         """
@@ -150,7 +151,8 @@ class DocumentReader:
             rows = DocRows(answer, facts.vectors)
         except DocCacheError as error:
             raise UpstreamError("the upstream's answer is not a query result") from error
-        await self._cache.fill(namespace, ticket, rows)
+        if any(ticket > 0 for ticket in tickets):
+            await self._cache.fill(namespace, [each.key for each in ids], tickets, rows)
         return rows
 
     @staticmethod

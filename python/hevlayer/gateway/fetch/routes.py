@@ -24,6 +24,7 @@ from hevlayer.gateway.router import RouteContext
 from hevlayer.http.messages import Response
 from hevlayer.kernels.doccache import DocProjection, DocRows
 from hevlayer.stores.doccache import MARKED, DocumentCache, Miss
+from hevlayer.stores.doccache_engine import Ticket
 from hevlayer.wire.bodies import JSON_CONTENT_TYPE
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ CACHE_HEADER = b"x-layer-cache"
 _TEXT_CONTENT_TYPE = (b"content-type", b"text/plain; charset=utf-8")
 _HIT = (CACHE_HEADER, b"hit")
 
-FlightKey = tuple[bytes, str, bytes, int]
+FlightKey = tuple[bytes, str, bytes, Ticket]
 
 
 class FetchObserver(Protocol):
@@ -115,14 +116,14 @@ class FetchRoutes:
         Raises: NotFoundError: it does not exist. RefusedError, UpstreamError.
         """
         try:
-            rows = await asyncio.shield(self._flight(context, [document_id], facts, miss.ticket))
+            rows = await asyncio.shield(self._flight(context, [document_id], facts, [miss.ticket]))
         except RefusedError as refusal:
             fresh = await self._fresh_facts(context, facts, refusal)
             again = read_id(text, fresh.id_type)
             if again is None:
                 raise _not_found(text, context.namespace, fresh) from refusal
             document_id, facts = again, fresh
-            rows = await asyncio.shield(self._flight(context, [document_id], facts, 0))
+            rows = await asyncio.shield(self._flight(context, [document_id], facts, [0]))
         document = rows.document(document_id.key, projection, facts.id_type)
         if document is None:
             raise _not_found(text, context.namespace, facts)
@@ -167,59 +168,73 @@ class FetchRoutes:
                 wanted.setdefault(document_id.key, document_id)
         keys = list(wanted)
         documents: dict[bytes, bytes | None] = dict.fromkeys(keys)
-        miss = MARKED
+        tickets: dict[bytes, Ticket] = {}
+        failed = False
         if await self._may_use_cache(context):
-            held, miss = await self._cache.lookup_many(context.namespace, keys, projection)
-            documents = dict(zip(keys, held, strict=True))
+            batch = await self._cache.lookup_many(context.namespace, keys, projection)
+            documents = dict(zip(keys, batch.documents, strict=True))
+            tickets = dict(zip(keys, batch.tickets, strict=True))
+            failed = batch.failed
         absent = [wanted[key] for key in keys if documents[key] is None]
         if absent:
-            for rows in await self._read_many(context, absent, facts, miss.ticket):
+            for rows in await self._read_many(context, absent, facts, [tickets.get(each.key, 0) for each in absent]):
                 for each in absent:
                     if documents[each.key] is None:
                         documents[each.key] = rows.document(each.key, projection)
-        result = batch_result(len(keys), len(absent), failed=miss.failed)
+        result = batch_result(len(keys), len(absent), failed=failed)
         return render_batch(spelled, documents, facts.id_type), result
 
     async def _read_many(
-        self, context: RouteContext, absent: Sequence[DocumentId], facts: Facts, ticket: int
+        self, context: RouteContext, absent: Sequence[DocumentId], facts: Facts, tickets: Sequence[Ticket]
     ) -> list[DocRows]:
         """The rows of ids that were not in the cache; those that another request reads already are waited for."""
         gate = asyncio.Semaphore(CHUNKS_AT_ONCE)
         tasks: set[asyncio.Task[DocRows]] = set()
-        own: list[DocumentId] = []
-        for each in absent:
-            task = self._flights.under_way(self._flight_key(context, each))
+        own: list[tuple[DocumentId, Ticket]] = []
+        for each, ticket in zip(absent, tickets, strict=True):
+            task = self._under_way(context, each, ticket)
             if task is None:
-                own.append(each)
+                own.append((each, ticket))
             else:
                 tasks.add(task)
         for start in range(0, len(own), CHUNK_IDS):
-            tasks.add(self._flight(context, own[start : start + CHUNK_IDS], facts, ticket, gate))
+            chunk = own[start : start + CHUNK_IDS]
+            ids, good = [each for each, _ in chunk], [ticket for _, ticket in chunk]
+            tasks.add(self._flight(context, ids, facts, good, gate))
         return await gather_all(list(tasks))
 
-    def _flight_key(self, context: RouteContext, document_id: DocumentId) -> FlightKey:
-        # The generation keeps a read that begins after a write from joining one that began before it.
-        generation = self._cache.generation(context.namespace, document_id.key)
-        return context.credential.digest, context.namespace, document_id.key, generation
+    def _under_way(
+        self, context: RouteContext, document_id: DocumentId, ticket: Ticket
+    ) -> "asyncio.Task[DocRows] | None":
+        """A read of this id with this ticket. One without a ticket is shared with nobody: a write may have been
+        acknowledged since it began, by another gateway."""
+        if not ticket:
+            return None
+        return self._flights.under_way((context.credential.digest, context.namespace, document_id.key, ticket))
 
     def _flight(
         self,
         context: RouteContext,
         ids: Sequence[DocumentId],
         facts: Facts,
-        ticket: int,
+        tickets: Sequence[Ticket],
         gate: asyncio.Semaphore | None = None,
     ) -> "asyncio.Task[DocRows]":
-        keys = [self._flight_key(context, each) for each in ids]
-        under_way = self._flights.under_way(keys[0]) if len(keys) == 1 else None
-        if under_way is not None:
-            return under_way
+        if len(ids) == 1:
+            under_way = self._under_way(context, ids[0], tickets[0])
+            if under_way is not None:
+                return under_way
         namespace, credential, traceparent = context.namespace, context.credential, context.traceparent
 
         async def read() -> DocRows:
-            return await self._reader.read(namespace, ids, facts, ticket, credential, traceparent)
+            return await self._reader.read(namespace, ids, facts, tickets, credential, traceparent)
 
-        return self._flights.start(keys, read if gate is None else _gated(gate, read))
+        shared = [
+            (credential.digest, namespace, each.key, ticket)
+            for each, ticket in zip(ids, tickets, strict=True)
+            if ticket
+        ]
+        return self._flights.start(shared, read if gate is None else _gated(gate, read))
 
     async def _fresh_facts(self, context: RouteContext, facts: Facts, refusal: RefusedError) -> Facts:
         """Other facts than these, under which it is worth to ask again; else the refusal stands."""

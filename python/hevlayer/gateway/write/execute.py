@@ -104,15 +104,19 @@ class WriteRoutes:
         deadlines = self._slow if scan.exclusive or scan.by_filter else self._deadlines
         if not scan.writes_rows and not scan.drops_attribute:
             return self._respond(context, await source.send(self, context, headers, 0, metric, deadlines))
-        async with self._mirrored(namespace, _named_keys(scan), self._tickets) as flight:
+        async with self._mirrored(namespace, deadlines, _named_keys(scan), self._tickets) as flight:
             answer = await source.send(self, context, headers, flight.stamp_ms, metric, deadlines)
             flight.note(answer)
         return self._respond(context, answer)
 
     def _mirrored(
-        self, namespace: str, keys: Sequence[bytes] | None = None, tickets: Tickets | None = None
+        self,
+        namespace: str,
+        deadlines: Deadlines,
+        keys: Sequence[bytes] | None = None,
+        tickets: Tickets | None = None,
     ) -> "_Flight":
-        return _Flight(self._mirror, namespace, keys, tickets)
+        return _Flight(self._mirror, namespace, deadlines.total_seconds, keys, tickets)
 
     async def relay_body(
         self,
@@ -134,7 +138,7 @@ class WriteRoutes:
 
     async def write_legacy(self, context: RouteContext) -> Response:
         """POST /v1/namespaces/{namespace}: relayed untouched. Its rows carry no stamp, so they are always visible."""
-        async with self._mirrored(context.namespace) as mirrored:
+        async with self._mirrored(context.namespace, self._deadlines) as mirrored:
             answer = await self._relay.forward(context, deadlines=self._deadlines)
             mirrored.note(answer)
         return self._relay.respond(context, answer)
@@ -153,7 +157,7 @@ class WriteRoutes:
             headers = without(headers, b"content-encoding")
         if not drops:
             return await self._schema_answer(context, await self._relay.send(context, headers, body))
-        async with self._mirrored(context.namespace) as mirrored:
+        async with self._mirrored(context.namespace, self._deadlines) as mirrored:
             answer = await self._relay.send(context, headers, body)
             mirrored.note(answer)
         return await self._schema_answer(context, answer)
@@ -177,13 +181,19 @@ class _Flight:
     is slow.
     """
 
-    __slots__ = ("_keys", "_mirror", "_namespace", "_outcome", "_ticket", "_tickets", "_token")
+    __slots__ = ("_keys", "_mirror", "_namespace", "_outcome", "_seconds", "_ticket", "_tickets", "_token")
 
     def __init__(
-        self, mirror: WriteMirror, namespace: str, keys: Sequence[bytes] | None, tickets: Tickets | None
+        self,
+        mirror: WriteMirror,
+        namespace: str,
+        seconds: float,
+        keys: Sequence[bytes] | None,
+        tickets: Tickets | None,
     ) -> None:
         self._mirror = mirror
         self._namespace = namespace
+        self._seconds = seconds
         self._keys = keys
         self._tickets = tickets
         self._ticket: Ticket | None = None
@@ -198,7 +208,7 @@ class _Flight:
         self._outcome = outcome_of(answer.status)
 
     async def __aenter__(self) -> "_Flight":
-        self._token = await self._mirror.begin_write(self._namespace, self._keys)
+        self._token = await self._mirror.begin_write(self._namespace, self._keys, self._seconds)
         if self._tickets is not None:
             self._ticket = self._tickets.begin(self._namespace)
         return self

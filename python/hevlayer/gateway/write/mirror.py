@@ -18,10 +18,10 @@ class WriteMirror(Protocol):
 
     From `begin_write` until `settle` no read may keep a row of these keys. A whole-namespace write (`keys` None)
     touches rows that nobody can name; its namespace's records are void once it may have taken effect. The token is
-    whatever the mirror needs to find the write again.
+    whatever the mirror needs to find the write again; the write has an outcome, if only UNKNOWN, within `seconds`.
     """
 
-    async def begin_write(self, namespace: str, keys: Sequence[bytes] | None) -> Any: ...
+    async def begin_write(self, namespace: str, keys: Sequence[bytes] | None, seconds: float) -> Any: ...
 
     async def settle(self, token: Any, outcome: Outcome) -> None: ...
 
@@ -32,8 +32,8 @@ class CacheMirror:
     def __init__(self, cache: DocumentCache) -> None:
         self._cache = cache
 
-    async def begin_write(self, namespace: str, keys: Sequence[bytes] | None) -> WriteToken:
-        return await self._cache.begin_write(namespace, keys)
+    async def begin_write(self, namespace: str, keys: Sequence[bytes] | None, seconds: float) -> WriteToken:
+        return await self._cache.begin_write(namespace, keys, seconds)
 
     async def settle(self, token: WriteToken, outcome: Outcome) -> None:
         await self._cache.settle(token, _OUTCOMES[outcome])

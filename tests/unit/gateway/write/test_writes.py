@@ -29,7 +29,7 @@ class Mirror:
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
 
-    async def begin_write(self, namespace, keys):
+    async def begin_write(self, namespace, keys, seconds):
         self.told.append(("begin", namespace, keys))
         return len(self.told)
 

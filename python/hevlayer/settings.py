@@ -176,3 +176,16 @@ def http_url(value: str) -> str:
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("must have no user name, query or fragment")
     return value.rstrip("/")
+
+
+def postgres_url(value: str) -> str:
+    """A PostgreSQL connection URL; its rule never repeats the value, which may hold a password."""
+    rule = "must be a URL like postgres://user:password@host:5432/database"
+    try:
+        parts = urlsplit(value)
+        port_is_valid = parts.port is None or parts.port > 0
+    except ValueError:
+        raise ValueError(rule) from None
+    if parts.scheme not in ("postgres", "postgresql") or not port_is_valid or not parts.path.strip("/"):
+        raise ValueError(rule)
+    return value

@@ -19,7 +19,7 @@ CALL_SECONDS_MAX = 60
 POLL_SECONDS = 0.02
 API_KEY = "tpuf_anything"
 # What is set on the machine that runs the tests must not reach the process under test.
-CLEARED_PREFIXES = ("LAYER_", "TURBOPUFFER_", "CONSISTENCY_", "NAMESPACE_LIST_", "METRICS_BACKEND_")
+CLEARED_PREFIXES = ("LAYER_", "TURBOPUFFER_", "CONSISTENCY_", "NAMESPACE_LIST_", "METRICS_BACKEND_", "DATABASE_URL")
 HEVLAYER = (sys.executable, "-m", "hevlayer.cli.main")
 
 

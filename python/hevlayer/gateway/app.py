@@ -8,6 +8,7 @@ import random
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hevlayer import __version__
 from hevlayer.clock import Clock, Supervisor, SystemClock
@@ -50,6 +51,9 @@ from hevlayer.stores.doccache import DocumentCache
 from hevlayer.stores.doccache_embedded import EmbeddedEngine
 from hevlayer.stores.objects import LocalObjects
 from hevlayer.stores.turbopuffer import Deadlines, Upstream
+
+if TYPE_CHECKING:
+    from hevlayer.stores.postgres.database import Database
 
 __all__ = ["Gateway", "configure_logging", "run_gateway"]
 
@@ -106,6 +110,7 @@ class Gateway:
             namespaces_max=config.namespaces_max,
             idle_seconds=config.namespace_idle_seconds,
         )
+        self.database = self._connect_database()
         self.floor = FloorKeeper(self.clock, self.stamper, self.data_dir)
         self.watcher = Watcher(
             self.clock,
@@ -192,7 +197,7 @@ class Gateway:
                 states,
                 self.metrics_backend,
                 blockers=(self.drain_state.reason,),
-                notes=(scheduled_work_note(self.bearers.configured),),
+                notes=(scheduled_work_note(self.bearers.configured), self._database_note),
                 watched=self._watched,
             ),
         }
@@ -224,6 +229,26 @@ class Gateway:
             connect_seconds=config.connect_timeout_seconds,
             connections_max=config.upstream_connections_max,
         )
+
+    def _connect_database(self) -> "Database | None":
+        """The shared database, which nothing waits for."""
+        config = self.config
+        if not config.database_url:
+            return None
+        # The driver's import takes longer than the rest of a gateway that has no database.
+        from hevlayer.stores.postgres.database import Database
+
+        return Database(
+            config.database_url,
+            self.clock,
+            connect_seconds=config.database_connect_timeout_seconds,
+            query_seconds=config.database_timeout_seconds,
+            connections_max=config.database_connections_max,
+        )
+
+    def _database_note(self) -> str | None:
+        problem = None if self.database is None else self.database.problem
+        return None if problem is None else f"PostgreSQL is away, each gateway works alone: {problem}"
 
     def _open_cache(self) -> EmbeddedEngine | None:
         """Raises: ConfigurationError: the directory cannot be used."""
@@ -281,6 +306,9 @@ class Gateway:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.spool.prepare()
         await self.floor.start()
+        if self.database is not None:
+            self.supervisor.start("database", self.database.run)
+            await self.database.wait_until_tried()
         self.supervisor.start("consistency watcher", self.watcher.run)
         self.supervisor.start("floor keeper", self.floor.run)
         self.supervisor.start("unfinished deletes", self.namespaces.deletes.run)
@@ -321,6 +349,8 @@ class Gateway:
         await self.upstream.close()
         if self.metrics_backend is not None:
             await self.metrics_backend.close()
+        if self.database is not None:
+            await self.database.close()
         self.access_log.flush()
         await asyncio.to_thread(self.access_log.settle)
         if self._temporary is not None:

@@ -18,6 +18,7 @@ from hevlayer.settings import (
     http_url,
     joint_problems,
     path,
+    postgres_url,
     read_environment,
     seconds,
     setting,
@@ -27,6 +28,7 @@ from hevlayer.settings import (
     whole,
 )
 from hevlayer.stores.doccache_embedded import CAPACITY_BYTES, TIMEOUT_SECONDS, TTL_SECONDS
+from hevlayer.stores.postgres.settings import CONNECT_SECONDS, CONNECTIONS_MAX, QUERY_SECONDS
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -35,6 +37,7 @@ REGION_PLACEHOLDER = "{region}"
 _REGION = re.compile(r"[A-Za-z0-9-]{1,63}")
 
 _LISTEN, _UPSTREAM, _LIMITS, _DEADLINES = "Listening and keys", "Upstream", "Limits", "Deadlines"
+_DATABASE = "PostgreSQL"
 _CONSISTENCY, _NAMESPACES, _OBSERVE, _CACHE = "Stable reads", "Namespaces", "Metrics and health", "Document cache"
 
 
@@ -240,6 +243,37 @@ class GatewayConfig:
         path,
         "directory of durable objects; unset: under the data directory",
         section=_NAMESPACES,
+    )
+
+    # --- PostgreSQL ---
+    database_url: str = setting(
+        "",
+        "DATABASE_URL",
+        postgres_url,
+        "PostgreSQL that the gateways share; unset: what it would keep stays in the process",
+        section=_DATABASE,
+        secret=True,
+    )
+    database_connect_timeout_seconds: float = setting(
+        CONNECT_SECONDS,
+        "LAYER_DATABASE_CONNECT_TIMEOUT_SECONDS",
+        seconds(0.01, 600),
+        "for a connection to PostgreSQL",
+        section=_DATABASE,
+    )
+    database_timeout_seconds: float = setting(
+        QUERY_SECONDS,
+        "LAYER_DATABASE_TIMEOUT_SECONDS",
+        seconds(0.01, 600),
+        "for one query or transaction, the wait for a connection included",
+        section=_DATABASE,
+    )
+    database_connections_max: int = setting(
+        CONNECTIONS_MAX,
+        "LAYER_DATABASE_CONNECTIONS_MAX",
+        whole(1, 1000),
+        "connections of the pool; leases use one more",
+        section=_DATABASE,
     )
 
     # --- metrics and health ---

@@ -16,7 +16,19 @@ EVERY_OPTION = [
     for option in command.options
 ]
 # One of these obeys the rule of any option, whatever it is.
-TEXTS = ("1", "5000", "1048576", "on", "http://127.0.0.1:1", "strong", "embedded", "info", "off", '{"rules": []}')
+TEXTS = (
+    "1",
+    "5000",
+    "1048576",
+    "on",
+    "http://127.0.0.1:1",
+    "strong",
+    "embedded",
+    "info",
+    "off",
+    '{"rules": []}',
+    "postgres://user@host/database",
+)
 
 
 def text_for(option):

@@ -1,0 +1,1 @@
+"""PostgreSQL: the pool with its deadlines, the migrations, and the server that development runs by itself."""

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Measures and writes benches/results/. Usage: bench.sh [proxy|origin|splice]; without a name, all of them.
+# Measures and writes benches/results/. Usage: bench.sh [proxy|origin|splice|merge]; without a name, all of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-suites=${*:-splice origin proxy}
+suites=${*:-splice merge origin proxy}
 date=$(date -u +%F)
 mkdir -p benches/results
 
@@ -16,6 +16,7 @@ for suite in $suites; do
       .venv/bin/python benches/gateway/proxy.py --tls --out "benches/results/$date-proxy-tls.json" ;;
     origin) .venv/bin/python benches/origin/scale.py --out "benches/results/$date-origin.json" ;;
     splice) .venv/bin/python benches/kernels/splice.py --out "benches/results/$date-splice.json" ;;
-    *) echo "bench: no suite is called $suite (proxy, origin, splice)" >&2; exit 1 ;;
+    merge) .venv/bin/python benches/kernels/merge.py --out "benches/results/$date-merge.json" ;;
+    *) echo "bench: no suite is called $suite (proxy, origin, splice, merge)" >&2; exit 1 ;;
   esac
 done

@@ -1,16 +1,19 @@
-"""The splicer beside orjson loads and dumps of the same bytes: CPU medians and ratios, as JSON on standard output.
+"""The splicer beside orjson loads and dumps of the same bytes: CPU medians and ratios.
 
 Run it with a release build of the extension: `PYTHONPATH=python python benches/kernels/splice.py`.
 """
 
-import json
 import random
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import orjson
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from reporting import arguments, write_report
 
 from hevlayer.kernels.splice import QueryScan, WriteScan, layer_results, strip_rows
 
@@ -74,6 +77,7 @@ def median_us(job: Callable[[], object]) -> float:
 
 
 def main() -> None:
+    options = arguments(__doc__).parse_args()
     dice = random.Random(SEED)
     query = query_body()
     answer_20k = answer_body(50, 0, dice)
@@ -113,8 +117,7 @@ def main() -> None:
                 "two_copies_us": round(copy_us, 2),
             }
         )
-    json.dump({"rounds": ROUNDS, "results": results}, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    write_report("splice", {"rounds": ROUNDS, "results": results}, options.out)
 
 
 if __name__ == "__main__":

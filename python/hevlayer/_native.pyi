@@ -176,6 +176,39 @@ def uuid_key(text: str) -> bytes | None:
     """The cache key of a uuid in any accepted form (hyphenated, 32 hex, braced, urn), tagged 2 over the canonical
     lower-case hyphenated text; None when `text` is not a uuid."""
 
+# --- merge ----------------------------------------------------------------------------------------------------------
+
+class MergeError(Exception):
+    """Answers that cannot be merged. `args` are the index of the answer and the reason."""
+
+@final
+class MergedLegs:
+    """What the legs of a scattered query gave together."""
+
+    @property
+    def rows(self) -> bytes:
+        """A JSON array of the rows, each as it came."""
+    @property
+    def row_count(self) -> int: ...
+    @property
+    def legs(self) -> int:
+        """Legs that the answers held."""
+    @property
+    def billing(self) -> list[bytes]:
+        """The JSON text of `billing` of each answer that had one."""
+    @property
+    def performance(self) -> list[bytes]: ...
+
+def merge_legs(answers: list[bytes], *, offset: int, limit: int, descending: bool) -> MergedLegs:
+    """The best rows of all legs by `$dist`, equal ones by id (integers first), an id once, cut to `offset` and `limit`.
+    Releases the GIL.
+
+    Args:
+        answers: each to a single query (`rows`) or a multi-query (`results`, one leg each), whole, not compressed.
+        descending: `$dist` is a score, not a distance.
+    Raises: MergeError: an answer is not JSON or has no rows, or a row has no id or no number at `$dist`.
+    """
+
 # --- document cache -------------------------------------------------------------------------------------------------
 
 class DocCacheError(Exception):

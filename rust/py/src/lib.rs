@@ -3,6 +3,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
 mod cache;
+mod merge;
 mod origin;
 mod splice;
 
@@ -13,6 +14,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     splice::register(module)?;
     cache::register(module)?;
+    merge::register(module)?;
     origin::register(module)?;
     Ok(())
 }

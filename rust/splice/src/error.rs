@@ -67,7 +67,7 @@ impl SpliceError {
 
 /// A syntax error: where, and what was wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub struct Fault {
     pub at: usize,
     pub reason: &'static str,
 }
@@ -78,4 +78,4 @@ impl Fault {
     }
 }
 
-pub(crate) type Parsed<T> = Result<T, Fault>;
+pub type Parsed<T> = Result<T, Fault>;

@@ -9,13 +9,13 @@ mod file;
 mod lanes;
 mod prune;
 mod query;
-mod reader;
+pub mod reader;
 mod tape;
-mod text;
+pub mod text;
 mod write;
 
 pub use answer::{layer_results, strip_rows, strip_schema, top_level};
-pub use error::{Code, SpliceError};
+pub use error::{Code, Fault, Parsed, SpliceError};
 pub use file::Mapped;
 pub use query::{NearestId, QueryRender, QueryScan, LEGS_MAX};
 pub use reader::DEPTH_MAX;

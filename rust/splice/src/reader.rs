@@ -17,7 +17,7 @@ const TRAILING_COMMA: &str = "trailing comma";
 
 /// A member's key: the range of its text with the quotes, and where the member before it ended.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Key {
+pub struct Key {
     pub start: usize,
     pub end: usize,
     pub escaped: bool,
@@ -27,7 +27,7 @@ pub(crate) struct Key {
 
 /// Where an object or array stood.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Span {
+pub struct Span {
     /// Position of the closing bracket.
     pub close: usize,
     /// End of the last member or element; `None` when there is none.
@@ -36,7 +36,7 @@ pub(crate) struct Span {
 
 /// The first byte of a value tells its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     Object,
     Array,
     String,
@@ -48,7 +48,7 @@ pub(crate) enum Kind {
     Broken,
 }
 
-pub(crate) struct Reader<'a> {
+pub struct Reader<'a> {
     bytes: &'a [u8],
     pub at: usize,
     depth: u32,

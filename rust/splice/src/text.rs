@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 /// What a string says. A lone surrogate, which has no UTF-8, is replaced; `exact` is false then.
-pub(crate) struct Decoded<'a> {
+pub struct Decoded<'a> {
     pub text: Cow<'a, str>,
     pub exact: bool,
 }
 
 /// Decodes a string from its text between the quotes.
-pub(crate) fn decode(raw: &[u8]) -> Decoded<'_> {
+pub fn decode(raw: &[u8]) -> Decoded<'_> {
     let text = String::from_utf8_lossy(raw);
     if memchr::memchr(b'\\', raw).is_none() {
         return Decoded { text, exact: true };
@@ -60,7 +60,7 @@ fn hex_unit(text: &str) -> u32 {
 }
 
 /// An integer in 0..2^64 from a number's text; `None` for any other number, also for `1.0`, `1e3` and `-0`.
-pub(crate) fn uint(raw: &[u8]) -> Option<u64> {
+pub fn uint(raw: &[u8]) -> Option<u64> {
     if raw.is_empty() || raw.len() > 20 {
         return None;
     }
@@ -74,7 +74,7 @@ pub(crate) fn uint(raw: &[u8]) -> Option<u64> {
 }
 
 /// `text` as a JSON string with its quotes.
-pub(crate) fn quote(text: &str) -> Vec<u8> {
+pub fn quote(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 2);
     out.push(b'"');
     for byte in text.bytes() {
@@ -92,7 +92,7 @@ pub(crate) fn quote(text: &str) -> Vec<u8> {
 const NAME_SHOWN_MAX: usize = 128;
 
 /// A caller's name for an error message, cut when it is long.
-pub(crate) fn shown(name: &str) -> Cow<'_, str> {
+pub fn shown(name: &str) -> Cow<'_, str> {
     match name.char_indices().nth(NAME_SHOWN_MAX) {
         Some((end, _)) => Cow::Owned(format!("{}…", &name[..end])),
         None => Cow::Borrowed(name),

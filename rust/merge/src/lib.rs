@@ -183,7 +183,7 @@ struct Walk<'a, 'e> {
 }
 
 /// The name of a member, when it is written without escapes, as the upstream writes its own names.
-fn name<'a>(body: &'a [u8], key: Key) -> &'a [u8] {
+fn name(body: &[u8], key: Key) -> &[u8] {
     if key.escaped {
         return b"";
     }

@@ -1,7 +1,7 @@
 """The one page of the Rust extension. Bytes in, bytes out; the GIL is released around all work over a few KB."""
 
 from os import PathLike
-from typing import Literal, Self, final
+from typing import Literal, Self, TypedDict, final
 
 __version__: str
 
@@ -368,3 +368,155 @@ class OriginEngine:
 
     def close(self) -> None:
         """Stops the background work, when what it is at is done. Requests are still answered."""
+
+# --- filters ---------------------------------------------------------------------------------------------------------
+
+class FilterRefusedError(Exception):
+    """A filter, or a field, that cannot be evaluated.
+
+    `code`: `validation_error` (no filter, or values that do not fit); `unsupported` (the upstream can evaluate it, this
+    engine cannot: it needs a text index, or a type is not known here); `schema` (the schema has no such attribute or
+    does not allow the operator on it; a newer schema may). `pointer` is a JSON pointer from the filter's root to the
+    place; `/field` when it is the field of `values`.
+    """
+
+    code: Literal["validation_error", "unsupported", "schema"]
+    pointer: str
+    message: str
+
+class ScanStoppedError(Exception):
+    """A scan without an answer. `code`: `timed_out`; `cancelled`; `mistyped` (a stored value is not of its attribute's
+    type: the schema is not the rows'); `source` (the rows could not be read)."""
+
+    code: Literal["timed_out", "cancelled", "mistyped", "source"]
+
+@final
+class CancelFlag:
+    """Stops the scans that it was given to, soon after it is set by any thread."""
+
+    def __new__(cls) -> Self: ...
+    def set(self) -> None: ...
+
+@final
+class FilterSchema:
+    """The attributes of a namespace, for any number of filters."""
+
+    def __new__(cls, metadata: bytes) -> Self:
+        """Reads `{"attribute": {"type": …, "filterable"?, "glob"?, "regex"?, "fuzzy"?, "full_text_search"?}}`, the
+        `schema` of the upstream's metadata or its schema route; a bare type string stands for `{"type": …}`.
+        Raises: ValueError."""
+
+@final
+class CompiledFilter:
+    """A filter, compiled for a schema. Evaluation releases the GIL.
+
+    `source` is the rows of an answer, or a table of columns. Over columns a method answers None when an attribute that
+    it reads has no column; the caller then reads rows. `threads` is 1 to 64; `timeout_ms` bounds the call, None: no
+    bound. Raises: ScanStoppedError.
+    """
+
+    def __new__(cls, condition: bytes | None, schema: FilterSchema) -> Self:
+        """Compiles the JSON text of a filter; None is met by every row. Bounds: 8 MiB, 48 levels, 65,536 values, 100
+        patterns. Raises: FilterRefusedError."""
+
+    @property
+    def attributes(self) -> list[str]:
+        """The attributes that it reads, each once."""
+
+    def count(
+        self,
+        source: DocRows | ColumnTable,
+        *,
+        threads: int = 1,
+        timeout_ms: int | None = None,
+        cancel: CancelFlag | None = None,
+    ) -> tuple[int, int] | None:
+        """How many rows meet the filter, and how many there are."""
+
+    def ids(
+        self,
+        source: DocRows | ColumnTable,
+        *,
+        after: bytes | None = None,
+        limit: int | None = None,
+        threads: int = 1,
+        timeout_ms: int | None = None,
+        cancel: CancelFlag | None = None,
+    ) -> IdList | None:
+        """The ids of the rows that meet the filter, sorted: those after the id with the cache key `after`, at most
+        `limit`."""
+
+    def values(
+        self,
+        source: DocRows | ColumnTable,
+        field: str,
+        *,
+        groups_max: int,
+        threads: int = 1,
+        timeout_ms: int | None = None,
+        cancel: CancelFlag | None = None,
+    ) -> bytes | None:
+        """The values of a field over the rows that meet the filter, an array's each once per row: JSON
+        `{"type": …, "groups": [["value", count], …], "observed": n, "exact": true, "nulls": n, "rows": n}`.
+
+        The most frequent come first, equally frequent ones in the order of values, at most `groups_max`. `observed` is
+        the number of distinct values; with more than a million `exact` is false, `observed` a lower bound and `groups`
+        empty. `nulls` and `rows` count the matching rows without a value and in all. Raises also: FilterRefusedError.
+        """
+
+@final
+class IdList:
+    """Ids that were found, in order: integers by size, strings and uuids by their bytes."""
+
+    def __len__(self) -> int: ...
+    def key(self, index: int) -> bytes | None:
+        """The cache key of an id, to go on after it; None past the end."""
+
+    def page(self, offset: int, limit: int) -> bytes:
+        """A JSON array of the ids as strings."""
+
+@final
+class ColumnTable:
+    """Typed columns of a namespace's rows in a mapped file, and the rows that have changed since it was built. Any
+    thread may read while another changes it."""
+
+    @staticmethod
+    def open(path: str | PathLike[str]) -> ColumnTable:
+        """Maps a segment and checks all of it. Raises: OSError: it cannot be read, is of another version, or is
+        damaged: build another."""
+
+    @staticmethod
+    def build(
+        path: str | PathLike[str],
+        source: DocRows,
+        schema: FilterSchema,
+        attributes: list[str],
+        *,
+        sequence: int = 0,
+        timeout_ms: int | None = None,
+        cancel: CancelFlag | None = None,
+    ) -> BuildReport:
+        """Writes a segment with columns of the attributes and puts it at `path`, in one pass over the rows.
+
+        Args:
+            sequence: the source's sequence number as of which the rows are; kept in the segment.
+        Returns: rows, bytes of the file, attributes that got no column since a value of theirs is of another type,
+            and seconds that it took.
+        Raises: ValueError, FilterRefusedError, ScanStoppedError.
+        """
+
+    def change(self, rows: DocRows, gone: list[bytes], sequence: int) -> None:
+        """Takes rows that were written after the segment's sequence number, and the keys of rows that are gone."""
+
+    @property
+    def attributes(self) -> list[str]:
+        """The attributes that have a column."""
+
+    def stats(self) -> dict[str, int]:
+        """`rows`, `segment_rows`, `segment_bytes`, `changed_rows`, `superseded_rows`, `changed_bytes`, `sequence`."""
+
+class BuildReport(TypedDict):
+    rows: int
+    bytes: int
+    left_out: list[str]
+    seconds: float

@@ -54,7 +54,7 @@ impl PyProjection {
 }
 
 #[pyclass(frozen, name = "DocRows", module = "hevlayer._native")]
-struct PyRows(Rows);
+pub(crate) struct PyRows(pub(crate) Rows);
 
 #[pymethods]
 impl PyRows {

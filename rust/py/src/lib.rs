@@ -3,7 +3,11 @@
 #![allow(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
 mod cache;
+<<<<<<< HEAD
 mod merge;
+=======
+mod filter;
+>>>>>>> 9a79e1d (Native filters, typed columns and histograms)
 mod origin;
 mod splice;
 
@@ -16,5 +20,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     cache::register(module)?;
     merge::register(module)?;
     origin::register(module)?;
+    filter::register(module)?;
     Ok(())
 }

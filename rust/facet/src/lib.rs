@@ -1,0 +1,63 @@
+//! Histograms of an attribute's values over the rows that meet a filter, from columns or from rows.
+//!
+//! An array counts each of its values once per row. Null is counted apart: it is no value.
+
+pub mod codes;
+pub mod rows;
+
+use hevlayer_filter::schema::{AttributeType, Scalar};
+
+/// Most distinct values that are held at once; a field with more gets no groups.
+pub const VALUES_HELD_MAX: usize = 1 << 20;
+
+/// The values of one attribute and how many rows have each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Histogram {
+    pub kind: AttributeType,
+    /// The most frequent first, equally frequent ones in the order of values; at most as many as were asked for.
+    pub groups: Vec<(Scalar, u64)>,
+    /// Distinct values that were seen.
+    pub observed: u64,
+    /// All values were seen; false when there were more than can be held.
+    pub exact: bool,
+    /// Rows that meet the filter and have no value.
+    pub nulls: u64,
+    /// Rows that meet the filter.
+    pub rows: u64,
+}
+
+impl Histogram {
+    /// `{"type":…,"groups":[["value",count],…],"observed":…,"exact":…,"nulls":…,"rows":…}`; `type` is the values' own,
+    /// of an array its elements'.
+    #[must_use]
+    pub fn json(&self) -> Vec<u8> {
+        let groups: Vec<(String, u64)> =
+            self.groups.iter().map(|(value, count)| (self.kind.kind.show(value.borrowed()), *count)).collect();
+        serde_json::json!({
+            "type": self.kind.kind.name(),
+            "groups": groups,
+            "observed": self.observed,
+            "exact": self.exact,
+            "nulls": self.nulls,
+            "rows": self.rows,
+        })
+        .to_string()
+        .into_bytes()
+    }
+
+    fn of(kind: AttributeType, mut groups: Vec<(Scalar, u64)>, groups_max: usize, (rows, nulls): (u64, u64)) -> Self {
+        let observed = groups.len() as u64;
+        let order =
+            |left: &(Scalar, u64), right: &(Scalar, u64)| right.1.cmp(&left.1).then_with(|| left.0.cmp(&right.0));
+        if groups_max < groups.len() {
+            groups.select_nth_unstable_by(groups_max, order);
+            groups.truncate(groups_max);
+        }
+        groups.sort_unstable_by(order);
+        Self { kind, groups, observed, exact: true, nulls, rows }
+    }
+
+    fn too_many(kind: AttributeType, observed: u64, (rows, nulls): (u64, u64)) -> Self {
+        Self { kind, groups: Vec::new(), observed, exact: false, nulls, rows }
+    }
+}

@@ -1,0 +1,318 @@
+//! Bindings of `hevlayer-filter` and `hevlayer-facet`.
+
+use std::ops::Deref;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use hevlayer_facet as facet;
+use hevlayer_filter::columns::build::SegmentBuilder;
+use hevlayer_filter::columns::ids::IdList;
+use hevlayer_filter::columns::segment::Segment;
+use hevlayer_filter::columns::table::Table;
+use hevlayer_filter::compile::Filter;
+use hevlayer_filter::scan::{count_rows, ids_of_rows, Limits, Records};
+use hevlayer_filter::{schema, FilterError, ScanError};
+use pyo3::create_exception;
+use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::cache::PyRows;
+
+create_exception!(hevlayer._native, FilterRefusedError, PyException);
+create_exception!(hevlayer._native, ScanStoppedError, PyException);
+
+fn refused(py: Python<'_>, error: &FilterError) -> PyErr {
+    let raised = FilterRefusedError::new_err(error.message.clone());
+    let value = raised.value(py);
+    let set = value
+        .setattr("code", error.code.as_str())
+        .and_then(|()| value.setattr("pointer", &error.pointer))
+        .and_then(|()| value.setattr("message", &error.message));
+    set.err().unwrap_or(raised)
+}
+
+fn stopped(py: Python<'_>, error: &ScanError) -> PyErr {
+    let code = match error {
+        ScanError::TimedOut => "timed_out",
+        ScanError::Cancelled => "cancelled",
+        ScanError::Mistyped { .. } => "mistyped",
+        ScanError::Source(_) => "source",
+    };
+    let raised = ScanStoppedError::new_err(error.to_string());
+    let set = raised.value(py).setattr("code", code);
+    set.err().unwrap_or(raised)
+}
+
+/// Works without the GIL. A panic becomes an ordinary exception.
+fn work<T: Send>(py: Python<'_>, job: impl FnOnce() -> Result<T, ScanError> + Send) -> PyResult<T> {
+    let done = py.detach(|| catch_unwind(AssertUnwindSafe(job)));
+    let done = done.map_err(|_| PyRuntimeError::new_err("the scan failed"))?;
+    done.map_err(|error| stopped(py, &error))
+}
+
+#[pyclass(frozen, name = "CancelFlag", module = "hevlayer._native")]
+#[derive(Default)]
+struct PyCancelFlag(Arc<AtomicBool>);
+
+#[pymethods]
+impl PyCancelFlag {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn limits(threads: usize, timeout_ms: Option<u64>, cancel: Option<&PyCancelFlag>) -> Limits {
+    let deadline = timeout_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
+    Limits { threads, deadline, cancel: cancel.map(|flag| flag.0.clone()).unwrap_or_default() }
+}
+
+#[pyclass(frozen, name = "FilterSchema", module = "hevlayer._native")]
+struct PySchema(schema::Schema);
+
+#[pymethods]
+impl PySchema {
+    #[new]
+    fn new(metadata: &[u8]) -> PyResult<Self> {
+        schema::Schema::parse(metadata).map(Self).map_err(PyValueError::new_err)
+    }
+}
+
+/// What a filter is evaluated over.
+enum Source<'py> {
+    Rows(PyRef<'py, PyRows>),
+    Columns(PyRef<'py, PyColumns>),
+}
+
+impl<'py> Source<'py> {
+    fn of(object: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Ok(columns) = object.cast::<PyColumns>() {
+            return Ok(Self::Columns(columns.borrow()));
+        }
+        let rows = object.cast::<PyRows>();
+        let rows = rows.map_err(|_| PyTypeError::new_err("source: expected DocRows or ColumnTable"))?;
+        Ok(Self::Rows(rows.borrow()))
+    }
+}
+
+#[pyclass(frozen, name = "CompiledFilter", module = "hevlayer._native")]
+struct PyFilter {
+    filter: Filter,
+    schema: Py<PySchema>,
+}
+
+#[pymethods]
+impl PyFilter {
+    #[new]
+    fn new(py: Python<'_>, condition: Option<&[u8]>, schema: Py<PySchema>) -> PyResult<Self> {
+        let rules = &schema.get().0;
+        let compiled = match condition {
+            None => Ok(Filter::all()),
+            Some(text) => py.detach(|| Filter::new(text, rules)),
+        };
+        let filter = compiled.map_err(|error| refused(py, &error))?;
+        Ok(Self { filter, schema })
+    }
+
+    #[getter]
+    fn attributes(&self) -> Vec<&str> {
+        self.filter.attributes.iter().map(|used| used.name.as_str()).collect()
+    }
+
+    #[pyo3(signature = (source, *, threads = 1, timeout_ms = None, cancel = None))]
+    fn count(
+        &self,
+        py: Python<'_>,
+        source: &Bound<'_, PyAny>,
+        threads: usize,
+        timeout_ms: Option<u64>,
+        cancel: Option<&PyCancelFlag>,
+    ) -> PyResult<Option<(u64, u64)>> {
+        let limits = limits(threads, timeout_ms, cancel);
+        let filter = &self.filter;
+        let counted = match Source::of(source)? {
+            Source::Rows(rows) => {
+                let records = Records(&rows.0.records);
+                work(py, || count_rows(filter, &records, &limits).map(Some))?
+            }
+            Source::Columns(columns) => {
+                let table = &columns.0;
+                work(py, || read(table).count(filter, &limits))?
+            }
+        };
+        Ok(counted.map(|counted| (counted.count, counted.rows)))
+    }
+
+    #[pyo3(signature = (source, *, after = None, limit = None, threads = 1, timeout_ms = None, cancel = None))]
+    #[allow(clippy::too_many_arguments)] // They are Python's keyword arguments.
+    fn ids(
+        &self,
+        py: Python<'_>,
+        source: &Bound<'_, PyAny>,
+        after: Option<&[u8]>,
+        limit: Option<usize>,
+        threads: usize,
+        timeout_ms: Option<u64>,
+        cancel: Option<&PyCancelFlag>,
+    ) -> PyResult<Option<PyIdList>> {
+        let limits = limits(threads, timeout_ms, cancel);
+        let filter = &self.filter;
+        let limit = limit.unwrap_or(usize::MAX);
+        let ids = match Source::of(source)? {
+            Source::Rows(rows) => {
+                let records = Records(&rows.0.records);
+                work(py, || ids_of_rows(filter, &records, after, limit, &limits).map(Some))?
+            }
+            Source::Columns(columns) => {
+                let table = &columns.0;
+                work(py, || read(table).ids(filter, after, limit, &limits))?
+            }
+        };
+        Ok(ids.map(PyIdList))
+    }
+
+    #[pyo3(signature = (source, field, *, groups_max, threads = 1, timeout_ms = None, cancel = None))]
+    #[allow(clippy::too_many_arguments)]
+    fn values<'py>(
+        &self,
+        py: Python<'py>,
+        source: &Bound<'py, PyAny>,
+        field: &str,
+        groups_max: usize,
+        threads: usize,
+        timeout_ms: Option<u64>,
+        cancel: Option<&PyCancelFlag>,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let limits = limits(threads, timeout_ms, cancel);
+        let mut filter = self.filter.clone();
+        let place = filter.read_also(field, &self.schema.get().0).map_err(|error| refused(py, &error))?;
+        let filter = &filter;
+        let histogram = match Source::of(source)? {
+            Source::Rows(rows) => {
+                let records = Records(&rows.0.records);
+                work(py, || facet::rows::of_rows(filter, place, &records, groups_max, &limits).map(Some))?
+            }
+            Source::Columns(columns) => {
+                let table = &columns.0;
+                work(py, || facet::codes::of_table(filter, place, &read(table), groups_max, &limits))?
+            }
+        };
+        Ok(histogram.map(|histogram| PyBytes::new(py, &histogram.json())))
+    }
+}
+
+fn read(table: &RwLock<Table>) -> impl Deref<Target = Table> + '_ {
+    table.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[pyclass(frozen, name = "IdList", module = "hevlayer._native")]
+struct PyIdList(IdList);
+
+#[pymethods]
+impl PyIdList {
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+
+    fn key<'py>(&self, py: Python<'py>, index: usize) -> Option<Bound<'py, PyBytes>> {
+        self.0.key(index).map(|key| PyBytes::new(py, &key))
+    }
+
+    fn page<'py>(&self, py: Python<'py>, offset: usize, limit: usize) -> Bound<'py, PyBytes> {
+        let page = py.detach(|| self.0.json(offset, limit));
+        PyBytes::new(py, &page)
+    }
+}
+
+#[pyclass(frozen, name = "ColumnTable", module = "hevlayer._native")]
+pub(crate) struct PyColumns(RwLock<Table>);
+
+#[pymethods]
+impl PyColumns {
+    #[staticmethod]
+    fn open(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        let segment = py.detach(|| Segment::open(&path))?;
+        Ok(Self(RwLock::new(Table::new(segment))))
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (path, source, schema, attributes, *, sequence = 0, timeout_ms = None, cancel = None))]
+    #[allow(clippy::too_many_arguments)]
+    fn build<'py>(
+        py: Python<'py>,
+        path: PathBuf,
+        source: &PyRows,
+        schema: &PySchema,
+        attributes: Vec<String>,
+        sequence: u64,
+        timeout_ms: Option<u64>,
+        cancel: Option<&PyCancelFlag>,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let id_kind = schema.0.id.ok_or_else(|| PyValueError::new_err("schema: the namespace has no id type yet"))?;
+        let mut columns = Filter::all();
+        for name in attributes.iter().filter(|name| *name != "id") {
+            columns.read_also(name, &schema.0).map_err(|error| refused(py, &error))?;
+        }
+        let limits = limits(1, timeout_ms, cancel);
+        let records = Records(&source.0.records);
+        let begun = Instant::now();
+        let built = work(py, || {
+            let mut builder = SegmentBuilder::new(id_kind, columns.attributes);
+            builder.read(&records, &limits)?;
+            builder.finish(&path, sequence)
+        })?;
+        let report = PyDict::new(py);
+        report.set_item("rows", built.rows)?;
+        report.set_item("bytes", built.bytes)?;
+        report.set_item("left_out", built.left_out)?;
+        report.set_item("seconds", begun.elapsed().as_secs_f64())?;
+        Ok(report)
+    }
+
+    /// Takes rows that were written since, and keys of rows that are gone.
+    fn change(&self, py: Python<'_>, rows: &PyRows, gone: Vec<Vec<u8>>, sequence: u64) {
+        py.detach(|| {
+            let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            rows.0.records.iter().for_each(|record| table.change(&record.key, Some(&record.head)));
+            gone.iter().for_each(|key| table.change(key, None));
+            table.sequence = table.sequence.max(sequence);
+        });
+    }
+
+    #[getter]
+    fn attributes(&self) -> Vec<String> {
+        read(&self.0).segment.directory.columns.iter().map(|column| column.name.clone()).collect()
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let table = read(&self.0);
+        let stats = PyDict::new(py);
+        stats.set_item("rows", table.rows())?;
+        stats.set_item("segment_rows", table.segment.rows())?;
+        stats.set_item("segment_bytes", table.segment.bytes())?;
+        stats.set_item("changed_rows", table.changed_rows())?;
+        stats.set_item("superseded_rows", table.superseded_rows())?;
+        stats.set_item("changed_bytes", table.changed_bytes())?;
+        stats.set_item("sequence", table.sequence)?;
+        Ok(stats)
+    }
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("FilterRefusedError", module.py().get_type::<FilterRefusedError>())?;
+    module.add("ScanStoppedError", module.py().get_type::<ScanStoppedError>())?;
+    module.add_class::<PyCancelFlag>()?;
+    module.add_class::<PySchema>()?;
+    module.add_class::<PyFilter>()?;
+    module.add_class::<PyIdList>()?;
+    module.add_class::<PyColumns>()?;
+    Ok(())
+}

@@ -11,6 +11,8 @@ pub const PATTERN_COMPILED_BYTES_MAX: usize = 1 << 20;
 pub const PATTERNS_MAX: usize = 100;
 /// Longest pattern, in bytes.
 pub const PATTERN_BYTES_MAX: usize = 4096;
+/// Longest reason of a pattern's refusal, in characters.
+const REASON_CHARS_MAX: usize = 200;
 const FUZZY_EDITS_MAX: u64 = 2;
 /// A fuzzy pattern must have this many characters per allowed edit, and as many again.
 const FUZZY_CHARS_PER_EDIT: u64 = 3;
@@ -47,7 +49,7 @@ impl Pattern {
                 let built = regex::RegexBuilder::new(text).size_limit(PATTERN_COMPILED_BYTES_MAX).build();
                 built
                     .map(Self::Regex)
-                    .map_err(|error| FilterError::invalid(&value_at, format!("invalid regex: {error}")))
+                    .map_err(|error| FilterError::invalid(&value_at, format!("invalid regex: {}", reason(&error))))
             }
             _ => fuzzy(leaf, text).map(Self::Fuzzy),
         }
@@ -65,12 +67,19 @@ impl Pattern {
 
 /// The glob's own expression, compiled here because its library neither bounds the size nor returns that error.
 fn glob(text: &str, any_case: bool) -> Result<regex::bytes::Regex, String> {
-    let glob = globset::GlobBuilder::new(text).case_insensitive(any_case).build().map_err(|error| error.to_string())?;
+    let glob = globset::GlobBuilder::new(text).case_insensitive(any_case).build().map_err(|error| reason(&error))?;
     regex::bytes::RegexBuilder::new(glob.regex())
         .dot_matches_new_line(true)
         .size_limit(PATTERN_COMPILED_BYTES_MAX)
         .build()
-        .map_err(|error| error.to_string())
+        .map_err(|error| reason(&error))
+}
+
+/// What is wrong, without the pattern, which the libraries repeat whole above it.
+fn reason(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    last.trim_start_matches("error: ").chars().take(REASON_CHARS_MAX).collect()
 }
 
 fn fuzzy(leaf: &Leaf, text: &str) -> Result<Option<Fuzzy>, FilterError> {

@@ -3,11 +3,8 @@
 #![allow(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
 mod cache;
-<<<<<<< HEAD
-mod merge;
-=======
 mod filter;
->>>>>>> 9a79e1d (Native filters, typed columns and histograms)
+mod merge;
 mod origin;
 mod splice;
 

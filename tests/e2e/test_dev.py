@@ -107,7 +107,7 @@ def test_a_second_process_on_the_same_directory_is_refused(tmp_path):
         write_rows(dev)
         second = run_hevlayer("dev", "--port", "0", "--origin-port", "0", "--data-dir", str(tmp_path / "data"))
         assert second.returncode == 1
-        assert "another process has the data directory open" in second.stderr
+        assert "another process runs the PostgreSQL of" in second.stderr
         assert "Traceback" not in second.stderr
         # The first one is not disturbed.
         assert ids_by_vector(dev) == ["a", "c", "b"]

@@ -29,24 +29,33 @@ def notes(dev: Dev) -> list[str]:
     return dev.call("GET", "/ready")[2]["notes"]
 
 
+def until_connected(dev: Dev) -> None:
+    """A busy machine may be ready before its first connection stands: nothing waits for PostgreSQL."""
+    deadline = time.monotonic() + GUARD_SECONDS
+    while notes(dev):
+        assert time.monotonic() < deadline, dev.output()
+        time.sleep(0.05)
+
+
 def test_it_runs_and_goes_with_dev(tmp_path):
     with Dev(tmp_path / "data") as dev:
         pid = dev.events["postgres listening"]["pid"]
         assert is_running(pid)
-        assert dev.events["database migrated"]["version"] >= 1
-        assert notes(dev) == []
+        until_connected(dev)
+        assert '"database migrated"' in dev.output()
     assert not is_running(pid)
 
 
 def test_a_dev_that_is_killed_takes_it_along_and_starts_again(tmp_path):
     with Dev(tmp_path / "data") as dev:
         pid = dev.events["postgres listening"]["pid"]
+        until_connected(dev)
         dev.kill()
     with Dev(tmp_path / "data") as again:
         assert again.events["postgres listening"]["pid"] != pid
         # Already migrated by the one that was killed.
-        assert "database migrated" not in again.events
-        assert notes(again) == []
+        until_connected(again)
+        assert '"database migrated"' not in again.output()
     until_gone(pid)
 
 

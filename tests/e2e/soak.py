@@ -37,6 +37,7 @@ NAMESPACE = "soak"
 IDS = 4_000
 DIMENSIONS = 8
 BATCH_ROWS_MAX = 20
+RESOLVE_IDS_MAX = 50
 WORKERS = 24
 START_SECONDS_MAX = 60
 LATE_COMMIT_SECONDS = 10.0
@@ -241,9 +242,22 @@ class Soak:
     async def resolve(self) -> None:
         """Finds out, around the gateway, what became of writes with an unknown outcome."""
         horizon = asyncio.get_running_loop().time() - LATE_COMMIT_SECONDS
-        entries = [entry for entry in self.entries if not entry.settled and entry.unknown_since < horizon][:50]
+        # One resolver at a time owns an id, as one writer does: the late answer of a second one would describe the row
+        # from before the writes that the first one's answer allowed.
+        entries = [
+            entry for entry in self.entries if not entry.settled and not entry.busy and entry.unknown_since < horizon
+        ][:RESOLVE_IDS_MAX]
         if not entries:
             return
+        for entry in entries:
+            entry.busy = True
+        try:
+            await self._resolve(entries)
+        finally:
+            for entry in entries:
+                entry.busy = False
+
+    async def _resolve(self, entries: list[Entry]) -> None:
         body = {
             "rank_by": ["id", "asc"],
             "limit": len(entries),

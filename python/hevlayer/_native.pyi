@@ -83,6 +83,25 @@ class WriteScan:
         not known here.
         """
 
+    def rows(
+        self, stamp_ms: int, schema: DocSchema, *, affected: list[bytes] | None = None, bytes_max: int = ...
+    ) -> WrittenRows:
+        """The rows that this body has made of the namespace's, once the upstream has acknowledged it with 2xx.
+
+        Only what is certain is told. An id of `ids` that is in none of the answer's parts has a row that is not known
+        (and stays a miss): a value of a type that the upstream rewrites or that the schema does not have, a schema in
+        the body that says anything new, a uuid not in canonical form, a row that a filter or a condition may have
+        changed, a body or namespace with embedded attributes.
+
+        Args:
+            stamp_ms: the stamp that the body went upstream with.
+            schema: read in the namespace's present epoch. An attribute that is newer than it makes its rows unknown,
+                so read it again when a write names attributes that it lacks.
+            affected: keys, as `id_key` gives them, of all ids that the upstream's answer says it upserted, patched or
+                deleted (`return_affected_ids`). Without it a conditional operation is not known; with it, nothing else.
+            bytes_max: rows are told up to this many bytes of records, 64 MiB unless said.
+        """
+
     def render(self, stamp_ms: int, *, distance_metric: str | None = None) -> bytes:
         """The native body with every upserted and patched row stamped; the very object passed in when it has none.
         `distance_metric` is added when the body is in the Layer dialect, carries vectors and has none.
@@ -230,6 +249,13 @@ class DocRows:
         Raises: DocCacheError: `json` or `shape`.
         """
 
+    @staticmethod
+    def typed(answer: bytes, schema: DocSchema) -> DocRows:
+        """As the constructor, with uuids and datetimes as typed values, which filters compare without reading text.
+
+        Raises: DocCacheError: `json` or `shape`.
+        """
+
     def __len__(self) -> int: ...
     def keys(self) -> list[bytes]:
         """The rows' keys, each once."""
@@ -247,6 +273,45 @@ class DocRows:
 
     def document(self, key: bytes, projection: DocProjection, id_type: str | None = None) -> bytes | None:
         """`{"id":…,"attributes":{…}}`, with `id_type` when given; None when no row has that key."""
+
+@final
+class DocSchema:
+    """A namespace's attributes and their types. Made once for each schema that was read, used for many rows."""
+
+    def __new__(cls, schema: bytes) -> DocSchema:
+        """Reads the `schema` member of the upstream's metadata answer, reserved attributes included.
+
+        Raises: DocCacheError: `json` or `shape`; ValueError: not UTF-8.
+        """
+
+    @property
+    def id_type(self) -> Literal["uint", "string", "uuid"] | None: ...
+    @property
+    def attributes(self) -> list[str]:
+        """All names but `id`, in the metadata's order."""
+    @property
+    def vectors(self) -> list[str]:
+        """Dense, sparse and multi-vector attributes."""
+
+@final
+class WrittenRows:
+    """What is known of the rows of an acknowledged write. See `WriteScan.rows`."""
+
+    @property
+    def rows(self) -> DocRows:
+        """Upserted rows as the upstream now has them, whatever was there before. Each value has the upstream's text;
+        the attributes are in the schema's order, which need not be that of the upstream's answers."""
+    @property
+    def deleted(self) -> list[bytes]:
+        """Keys of ids that the upstream now has no row of."""
+    @property
+    def patched(self) -> list[bytes]:
+        """Keys of ids that were patched; their rows need those from before, see `apply`."""
+
+    def apply(self, beneath: DocRows) -> DocRows:
+        """The patched rows as the upstream now has them, of those ids whose row from right before this write is in
+        `beneath` (what the cache held under the write's mark, with no other write in between); others are left out.
+        Releases the GIL."""
 
 @final
 class DocCacheEngine:

@@ -1,5 +1,21 @@
-"""The document cache's kernels: records, rows, the embedded engine and the write clock."""
+"""The document cache's kernels: records, rows, schemas, the embedded engine and the write clock."""
 
-from hevlayer._native import DocCacheEngine, DocCacheError, DocProjection, DocRows, WriteClock
+from hevlayer._native import (
+    DocCacheEngine,
+    DocCacheError,
+    DocProjection,
+    DocRows,
+    DocSchema,
+    WriteClock,
+    WrittenRows,
+)
 
-__all__ = ["DocCacheEngine", "DocCacheError", "DocProjection", "DocRows", "WriteClock"]
+__all__ = [
+    "DocCacheEngine",
+    "DocCacheError",
+    "DocProjection",
+    "DocRows",
+    "DocSchema",
+    "WriteClock",
+    "WrittenRows",
+]

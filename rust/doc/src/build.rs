@@ -161,6 +161,28 @@ impl Builder {
         self.typed(key, &name, value, hint)
     }
 
+    /// As [`Builder::member`], by the name itself.
+    ///
+    /// # Errors
+    /// As [`Builder::member`].
+    pub fn named(&mut self, name: &str, value: &[u8], types: Types<'_>) -> Result<()> {
+        let mut key = Vec::with_capacity(name.len() + 2);
+        json::encode(name.as_bytes(), &mut key);
+        self.member(&key[1..key.len() - 1], value, types)
+    }
+
+    /// Adds a dense vector that is printed as an array of canonical singles.
+    ///
+    /// # Errors
+    /// It is empty or a component is not finite.
+    pub fn dense_vector(&mut self, name: &str, numbers: &[f32]) -> Result<()> {
+        let vector =
+            vector::encode_dense(numbers).ok_or(DocError::Shape("a vector of which a component is not finite"))?;
+        let mut key = Vec::with_capacity(name.len() + 2);
+        json::encode(name.as_bytes(), &mut key);
+        self.vector(&key[1..key.len() - 1], name.as_bytes(), &vector)
+    }
+
     fn typed(&mut self, key: &[u8], name: &[u8], value: &[u8], hint: Hint) -> Result<()> {
         let first = value.first().copied().unwrap_or_default();
         if first == b'n' {

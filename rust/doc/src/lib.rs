@@ -5,6 +5,7 @@
 //! * [`schema`] is what a namespace's metadata says of its attributes.
 //! * [`value`] is a value that borrows from a record; [`vector`] how vectors are kept.
 //! * [`layout`] is the picture of a record, [`build`] writes one, [`record`] and [`view`] read it and emit JSON.
+//! * [`stored`] is the form that the upstream gives to what is written, where that is known; [`patch`] makes rows of it.
 //! * [`rows`] splits the upstream's query answer into records.
 
 pub mod build;
@@ -13,9 +14,11 @@ pub mod id;
 pub mod json;
 pub mod layout;
 pub mod number;
+pub mod patch;
 pub mod record;
 pub mod rows;
 pub mod schema;
+pub mod stored;
 pub mod value;
 pub mod vector;
 pub mod view;

@@ -93,19 +93,23 @@ impl Components {
             return None;
         }
         let style = if self.bare { BARE } else { 0 };
-        let numbers = &self.numbers;
-        if numbers.iter().all(|number| small(*number).is_some()) {
-            out.extend(numbers.iter().filter_map(|number| small(*number)).map(i8::cast_unsigned));
-            return Some(1 | style);
-        }
-        if numbers.iter().all(|number| f16::from_f32(*number).to_f32().to_bits() == number.to_bits()) {
-            out.extend(numbers.iter().flat_map(|number| f16::from_f32(*number).to_le_bytes()));
-            return Some(2 | style);
-        }
-        out.reserve(numbers.len() * 4);
-        out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
-        Some(4 | style)
+        Some(narrow(&self.numbers, out) | style)
     }
+}
+
+/// The bytes of the narrowest type that holds each number exactly, and the numbers in it appended to `out`.
+fn narrow(numbers: &[f32], out: &mut Vec<u8>) -> u8 {
+    if numbers.iter().all(|number| small(*number).is_some()) {
+        out.extend(numbers.iter().filter_map(|number| small(*number)).map(i8::cast_unsigned));
+        return 1;
+    }
+    if numbers.iter().all(|number| f16::from_f32(*number).to_f32().to_bits() == number.to_bits()) {
+        out.extend(numbers.iter().flat_map(|number| f16::from_f32(*number).to_le_bytes()));
+        return 2;
+    }
+    out.reserve(numbers.len() * 4);
+    out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+    4
 }
 
 /// The number as a small integer, when it is one.
@@ -154,6 +158,23 @@ pub(crate) fn read_dense(text: &[u8]) -> Option<(Encoded, usize)> {
 pub(crate) fn read_base64(inner: &[u8]) -> Option<Encoded> {
     let bytes = STANDARD.decode(inner).ok().filter(|bytes| !bytes.is_empty() && bytes.len() % 4 == 0)?;
     Some(Encoded { form: Form::Base64, width: 4, rows: 0, dimensions: bytes.len() / 4, bytes })
+}
+
+/// Appends the singles of a base64 string's text between its quotes; None when it is not one of singles.
+pub(crate) fn decode_base64(inner: &[u8], numbers: &mut Vec<f32>) -> Option<()> {
+    let Encoded { bytes, .. } = read_base64(inner)?;
+    numbers.extend(bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])));
+    Some(())
+}
+
+/// A dense vector that is printed as canonical singles; None when one has no text.
+pub(crate) fn encode_dense(numbers: &[f32]) -> Option<Encoded> {
+    if numbers.is_empty() || !numbers.iter().all(|number| number.is_finite()) {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    let width = narrow(numbers, &mut bytes);
+    Some(Encoded { form: Form::Dense, width, rows: 0, dimensions: numbers.len(), bytes })
 }
 
 /// Reads `{"3":1.5,"7":2.0}`, the whole text; None when it is anything else.

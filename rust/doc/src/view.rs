@@ -276,7 +276,7 @@ impl<'a> View<'a> {
     }
 
     /// Calls `each` with the text between the key's quotes and the value's text of every member, as the upstream sent
-    /// them. False when the bytes are not a whole record.
+    /// them. False when the bytes are not a whole record, or a vector's are in a tail that is not there.
     #[must_use]
     pub fn texts(&self, mut each: impl FnMut(&'a [u8], &[u8])) -> bool {
         let mut text = Vec::new();
@@ -285,7 +285,8 @@ impl<'a> View<'a> {
             let Some(member) = self.member(index) else {
                 return false;
             };
-            let whole = self.write_value(&member, &mut text).is_some();
+            let absent = self.tail.is_none() && member.kind & KIND == VECTOR;
+            let whole = !absent && self.write_value(&member, &mut text).is_some();
             if whole {
                 each(member.key, &text);
             }

@@ -11,6 +11,8 @@ use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
+use crate::rows::PySchema;
+
 /// Answers over this size are split without the GIL.
 const DETACH_BYTES: usize = 16 << 10;
 const MARKED: i64 = 0;
@@ -20,7 +22,7 @@ const WHOLE: &[u8] = b"";
 
 create_exception!(_native, DocCacheError, PyException);
 
-fn raise(error: &CacheError) -> PyErr {
+pub(crate) fn raise(error: &CacheError) -> PyErr {
     let code = match error {
         CacheError::Locked => "locked",
         CacheError::Closed => "closed",
@@ -66,6 +68,13 @@ impl PyRows {
         } else {
             Rows::read(answer, &vectors)
         };
+        rows.map(Self).map_err(|error| raise(&error.into()))
+    }
+
+    #[staticmethod]
+    fn typed(py: Python<'_>, answer: &[u8], schema: &PySchema) -> PyResult<Self> {
+        let read = || Rows::read_typed(answer, &schema.0);
+        let rows = if answer.len() > DETACH_BYTES { py.detach(read) } else { read() };
         rows.map(Self).map_err(|error| raise(&error.into()))
     }
 

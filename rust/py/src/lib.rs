@@ -6,6 +6,7 @@ mod cache;
 mod filter;
 mod merge;
 mod origin;
+mod rows;
 mod splice;
 
 use pyo3::prelude::*;
@@ -18,5 +19,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     merge::register(module)?;
     origin::register(module)?;
     filter::register(module)?;
+    rows::register(module)?;
     Ok(())
 }

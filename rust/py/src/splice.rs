@@ -11,6 +11,8 @@ use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString};
 
+use crate::rows::{PySchema, PyWritten};
+
 create_exception!(
     hevlayer._native,
     SpliceError,
@@ -20,6 +22,9 @@ create_exception!(
 
 /// Bodies longer than this are worked on without the GIL; shorter ones take less time than handing it over.
 const DETACH_BYTES: usize = 16 * 1024;
+
+/// Rows of one write are told up to here; those of a larger write are read again instead.
+const WRITTEN_BYTES_MAX: usize = 64 << 20;
 
 fn refusal(py: Python<'_>, error: &splice::SpliceError) -> PyErr {
     let raised = SpliceError::new_err(error.message.clone());
@@ -149,6 +154,21 @@ impl WriteScan {
         let body = self.bytes(py);
         let keys = work(py, body, || self.scan.ids(body))?;
         PyList::new(py, keys.iter().map(|key| PyBytes::new(py, key)))
+    }
+
+    #[pyo3(signature = (stamp_ms, schema, *, affected = None, bytes_max = WRITTEN_BYTES_MAX))]
+    fn rows(
+        &self,
+        py: Python<'_>,
+        stamp_ms: u64,
+        schema: &PySchema,
+        affected: Option<Vec<Vec<u8>>>,
+        bytes_max: usize,
+    ) -> PyResult<PyWritten> {
+        let body = self.bytes(py);
+        let affected = affected.map(|keys| keys.into_iter().collect());
+        let facts = splice::Facts { stamp_ms, schema: &schema.0, affected: affected.as_ref(), bytes_max };
+        PyWritten::new(py, work(py, body, || self.scan.written(body, &facts))?)
     }
 
     #[pyo3(signature = (stamp_ms, *, distance_metric = None))]

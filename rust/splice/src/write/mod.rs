@@ -2,6 +2,7 @@
 
 mod field;
 mod rows;
+mod stored;
 mod walk;
 
 use std::borrow::Cow;
@@ -14,6 +15,7 @@ use crate::reader::Reader;
 use crate::tape::{rendered_len, Positions, Renderer, Tape, Texts};
 use crate::text;
 use crate::Dialect;
+pub use stored::{Facts, Written};
 use walk::Walk;
 
 /// An operation that stands alone in its request.

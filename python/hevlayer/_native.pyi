@@ -228,6 +228,163 @@ def merge_legs(answers: list[bytes], *, offset: int, limit: int, descending: boo
     Raises: MergeError: an answer is not JSON or has no rows, or a row has no id or no number at `$dist`.
     """
 
+# --- HTTP -----------------------------------------------------------------------------------------------------------
+
+class RefusedError(Exception):
+    """A request that cannot be served; `args` are (status, code, message) of the answer to it."""
+
+class BrokenAnswerError(Exception):
+    """An answer that is not the HTTP/1.1 we accept; its text says why."""
+
+@final
+class ForwardRules:
+    """Which headers of a request go upstream, beside those that the gateway writes."""
+
+    def __new__(cls, names: list[bytes], prefixes: list[bytes]) -> ForwardRules: ...
+
+@final
+class RequestHead:
+    """A request that was read. Everything is made anew at each look, so look once."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def target(self) -> bytes:
+        """The request target exactly as sent."""
+    @property
+    def path(self) -> str:
+        """The target's part before `?`, without scheme and authority, still encoded."""
+    @property
+    def query(self) -> str:
+        """What stands behind the path's `?`."""
+    @property
+    def flags(self) -> int:
+        """The constants of `kernels.http`, added up."""
+    @property
+    def length(self) -> int | None:
+        """The declared length of the body in bytes."""
+    @property
+    def body(self) -> bytes | None:
+        """The whole body; None when it arrives in pieces."""
+    @property
+    def bearer(self) -> bytes | None:
+        """The token of `Authorization: Bearer …`."""
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of `name` (lower-case)."""
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Lower-case names and values, in order."""
+
+    def forwarded(
+        self,
+        rules: ForwardRules,
+        base: bytes,
+        prefix_bytes: int,
+        host: bytes,
+        authorization: bytes | None,
+        traceparent: bytes,
+        identity: bool,
+        body: bytes,
+        /,
+    ) -> bytes:
+        """The whole message to send upstream for this request: its target behind `base` and without its first
+        `prefix_bytes` bytes, the allowed headers, ours, and `body`. With `identity` the answer must not be
+        compressed."""
+
+@final
+class RequestReader:
+    """Reads the requests of one connection.
+
+    `feed` and `next` give one event at a time, None when all that came is read: a RequestHead; `bytes`, a part of the
+    body of the last request, if that arrives in pieces; True when that body is complete. They raise RefusedError for
+    what is no request; nothing is read after that.
+    """
+
+    def __new__(cls, head_bytes_max: int, header_count_max: int, whole_body_bytes_max: int) -> Self:
+        """`whole_body_bytes_max`: a body that declares at most so many bytes comes with its request."""
+
+    def feed(self, data: bytes, now: float, /) -> RequestHead | bytes | bool | None: ...
+    def next(self) -> RequestHead | bytes | bool | None: ...
+    @property
+    def phase(self) -> int:
+        """0: between requests, 1: within a head, 2: within a body."""
+    since: float
+    """The `now` at which the request that is being read began."""
+
+@final
+class ResponseHead:
+    """An answer that was read. Everything is made anew at each look."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def whole(self) -> bool:
+        """The body came with it."""
+    @property
+    def body(self) -> bytes | None: ...
+    def header(self, name: bytes) -> bytes | None: ...
+    def headers(self) -> list[tuple[bytes, bytes]]: ...
+    def relayed(
+        self, status_line: bytes, own: bytes, date: bytes, connection: bytes, stable_as_of_ms: int | None, /
+    ) -> tuple[bytes, int, int | None, int | None]:
+        """The whole message for the client of a query: the answer's headers without those for one hop, `own` header
+        lines, the `date` line unless the answer has one, the length, the `connection` line; and the body, in which
+        `stable_as_of` is the last key unless it is compressed.
+
+        Returns: the message, the length of its body, the logical bytes billed as queried and as returned (None: the
+            body is compressed or says nothing of them).
+        """
+
+@final
+class ResponseReader:
+    """Reads the answers on one connection; events as of `RequestReader`. Raises BrokenAnswerError."""
+
+    def __new__(cls, head_bytes_max: int, header_count_max: int) -> Self: ...
+    def begin(self, is_head: bool, whole_body_bytes_max: int, /) -> None:
+        """A request was sent. A longer body than `whole_body_bytes_max` comes in pieces."""
+
+    def feed(self, data: bytes, /) -> ResponseHead | bytes | bool | None: ...
+    def next(self) -> ResponseHead | bytes | bool | None: ...
+    @property
+    def in_body(self) -> bool: ...
+    @property
+    def reusable(self) -> bool:
+        """The answer is complete and the connection may carry another request."""
+
+    def finish(self, is_clean: bool, /) -> ResponseHead | bool | None:
+        """The connection ended. What that completes, or None: there was no answer.
+
+        Raises: BrokenAnswerError: the body is shorter than its framing says.
+        """
+
+@final
+class TraceIds:
+    """Mints trace ids from a seed."""
+
+    def __new__(cls, seed: int) -> TraceIds: ...
+    def identify(self, head: RequestHead, /) -> tuple[bytes, str, str]:
+        """(traceparent, trace id, request id): the caller's where they are valid. A trace without one is minted, and
+        a request without an id has its trace's."""
+
+def access_line(
+    time_ms: int,
+    method: str,
+    path: str,
+    operation: str,
+    status: int,
+    size: int | None,
+    seconds: float,
+    upstream_seconds: float,
+    request_id: str,
+    trace_id: str,
+    peer: str,
+    consistency: str,
+    failure: str,
+    /,
+) -> str:
+    """One line of the access log, JSON without its line break. Empty `consistency` and `failure` are left out."""
+
 # --- document cache -------------------------------------------------------------------------------------------------
 
 class DocCacheError(Exception):

@@ -8,7 +8,7 @@ from typing import cast
 
 from hevlayer.clock import Clock
 from hevlayer.http.client_config import ClientConfig, Origin
-from hevlayer.http.client_connection import INFINITE, UpstreamConnection
+from hevlayer.http.client_connection import INFINITE, JOIN_BYTES_MAX, Receiver, UpstreamConnection
 from hevlayer.http.client_response import ClientResponse, ResponseStream
 from hevlayer.http.errors import (
     ConnectError,
@@ -112,12 +112,13 @@ class HttpClient:
             if streamed:
                 await _close_iterator(body)
             raise
+        message = head + body if type(body) is bytes and len(body) <= JOIN_BYTES_MAX else head
         while True:
-            waiter = connection.send(
-                head,
-                body,
+            waiter: asyncio.Future[ClientResponse] = self.loop.create_future()
+            connection.begin(
+                message,
+                waiter,
                 is_head=method == "HEAD",
-                content_length=content_length,
                 now=now,
                 first_byte_seconds=(
                     config.first_byte_timeout_seconds if first_byte_timeout is None else first_byte_timeout
@@ -125,6 +126,8 @@ class HttpClient:
                 total_at=total_at,
                 whole_bytes_max=config.whole_body_bytes_max if max_buffer_bytes is None else max_buffer_bytes,
             )
+            if message is head and body:
+                connection.send_body((body,) if isinstance(body, bytes) else body, content_length, now)
             if not self._sweeping_fast:
                 self._sweep_faster()
             try:
@@ -145,6 +148,26 @@ class HttpClient:
             reused = False
             connection = await self._fresh(connect_timeout, total_at)
             now = self.now()
+
+    def begin(self, message: bytes, receiver: Receiver, *, first_byte_seconds: float, total_seconds: float) -> bool:
+        """Sends a whole message that must not be sent twice, when an idle connection can take it now; the receiver
+        gets its answer. False: nothing was sent; `request` waits for a connection."""
+        now = self.now()
+        connection = self._take_idle(now, probe=True)
+        if connection is None:
+            return False
+        connection.begin(
+            message,
+            receiver,
+            is_head=False,
+            now=now,
+            first_byte_seconds=first_byte_seconds,
+            total_at=now + total_seconds,
+            whole_bytes_max=self.config.whole_body_bytes_max,
+        )
+        if not self._sweeping_fast:
+            self._sweep_faster()
+        return True
 
     def _render_head(
         self, method: str, target: bytes, headers: Headers, body: Body, content_length: int | None

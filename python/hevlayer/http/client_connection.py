@@ -1,14 +1,13 @@
 """One connection to an upstream: one request at a time, its answer whole or streamed."""
 
 import asyncio
+import logging
 import select
 from collections.abc import AsyncIterator, Sequence
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
-import httptools
-
-from hevlayer.http.client_response import ClientResponse, ResponseStream
+from hevlayer.http.client_response import ArrivedResponse, ClientResponse, ResponseStream
 from hevlayer.http.errors import (
     ConnectionReset,
     FirstByteTimeout,
@@ -18,11 +17,12 @@ from hevlayer.http.errors import (
     TotalTimeout,
     TruncatedBody,
 )
-from hevlayer.http.framing import BODILESS_STATUSES
-from hevlayer.http.messages import Headers
+from hevlayer.kernels.http import BrokenAnswerError, ResponseHead, ResponseReader
 
 if TYPE_CHECKING:
     from hevlayer.http.client import HttpClient
+
+log = logging.getLogger("hevlayer.http")
 
 JOIN_BYTES_MAX: Final = 4096
 INFINITE: Final = float("inf")
@@ -41,35 +41,34 @@ class State(IntEnum):
 IDLE, WAITING, RECEIVING, CLOSED = State.IDLE, State.WAITING, State.RECEIVING, State.CLOSED
 
 
+class Receiver(Protocol):
+    """Whom an answer is given to, as to a future; any but a future hears of it at once, and must not raise."""
+
+    def done(self) -> bool:
+        """Nobody waits any more."""
+
+    def set_result(self, response: ClientResponse, /) -> None: ...
+
+    def set_exception(self, error: BaseException, /) -> None: ...
+
+
 class UpstreamConnection(asyncio.Protocol):
-    """Owned by an `HttpClient`; llhttp parses. After any doubt about its state it is closed, never reused."""
+    """Owned by an `HttpClient`. After any doubt about its state it is closed, never reused."""
 
     __slots__ = (
-        "_chunks", "_complete", "_dirty", "_first_byte_at", "_first_byte_seconds", "_head_bytes", "_head_done",
-        "_headers", "_is_head", "_length_known", "_overhead", "_parser", "_pool", "_progress", "_read_at", "_reading",
-        "_received", "_response", "_sender", "_state", "_stream", "_total_at", "_transport", "_uploading", "_waiter",
-        "_whole_bytes_max", "_write_paused", "_write_waiter", "answered", "idle_since", "requests",
+        "_first_byte_at", "_first_byte_seconds", "_pool", "_progress", "_read_at", "_reader", "_reading", "_receiver",
+        "_sender", "_state", "_stream", "_total_at", "_transport", "_uploading", "_write_paused", "_write_waiter",
+        "answered", "idle_since", "requests",
     )  # fmt: skip
 
     def __init__(self, pool: "HttpClient") -> None:
         self._pool = pool
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._parser = httptools.HttpResponseParser(self)
+        self._reader = ResponseReader(pool.config.head_bytes_max, pool.config.header_count_max)
         self._state = IDLE
-        self._headers: Headers = []
-        self._chunks: list[bytes] = []
-        self._received = 0
-        self._response: ClientResponse | None = None
         self._stream: ResponseStream | None = None
-        self._waiter: asyncio.Future[ClientResponse] | None = None
+        self._receiver: Receiver | None = None
         self._sender: asyncio.Task[None] | None = None
-        self._is_head = False
-        self._head_done = False
-        self._head_bytes = 0
-        self._overhead = 0
-        self._length_known = False
-        self._complete = False
-        self._dirty = False
         self._reading = True
         self._uploading = False
         self._write_paused = False
@@ -77,7 +76,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._first_byte_at = INFINITE
         self._first_byte_seconds = INFINITE
         self._total_at = INFINITE
-        self._whole_bytes_max = 0
         self._read_at = 0.0
         self._progress: tuple[int, float] = (0, 0.0)
         self.answered = False
@@ -99,43 +97,42 @@ class UpstreamConnection(asyncio.Protocol):
         poller.register(raw.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
         return not poller.poll(0)
 
-    def send(
+    def begin(
         self,
-        head: bytes,
-        body: bytes | Sequence[bytes] | AsyncIterator[bytes],
+        message: bytes,
+        receiver: Receiver,
         *,
         is_head: bool,
-        content_length: int | None,
         now: float,
         first_byte_seconds: float,
         total_at: float,
         whole_bytes_max: int,
-    ) -> "asyncio.Future[ClientResponse]":
-        """Writes a request; the future holds its answer or the error."""
-        loop = self._pool.loop
+    ) -> None:
+        """Writes a request, or its start; the receiver gets its answer or the error."""
         self._state = WAITING
         self.requests += 1
-        self._is_head = is_head
-        self._whole_bytes_max = whole_bytes_max
         self._first_byte_seconds = first_byte_seconds
         self._first_byte_at = now + first_byte_seconds
         self._total_at = total_at
-        self._waiter = waiter = loop.create_future()
-        if type(body) is bytes:
-            if len(body) <= JOIN_BYTES_MAX:
-                self._transport.write(head + body)
-            else:
-                self._transport.writelines((head, body))
-        elif isinstance(body, AsyncIterator):
-            self._uploading = True
-            self._transport.write(head)
-            self._sender = loop.create_task(self._send_stream(body, content_length))
-        else:
-            self._transport.writelines((head, *cast(Sequence[bytes], body)))
+        self._receiver = receiver
+        self._reader.begin(is_head, whole_bytes_max)
+        self._transport.write(message)
         if self._write_paused:
+            self._wait_for_upload(now)
+
+    def send_body(self, body: Sequence[bytes] | AsyncIterator[bytes], content_length: int | None, now: float) -> None:
+        """Writes the rest of the request that was begun last."""
+        if isinstance(body, AsyncIterator):
             self._uploading = True
-            self._progress = (self._transport.get_write_buffer_size(), now)
-        return waiter
+            self._sender = self._pool.loop.create_task(self._send_stream(body, content_length))
+        else:
+            self._transport.writelines(body)
+        if self._write_paused:
+            self._wait_for_upload(now)
+
+    def _wait_for_upload(self, now: float) -> None:
+        self._uploading = True
+        self._progress = (self._transport.get_write_buffer_size(), now)
 
     async def _send_stream(self, body: AsyncIterator[bytes], content_length: int | None) -> None:
         transport = self._transport
@@ -185,15 +182,19 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._state is CLOSED:
             return
-        if self._state is RECEIVING and self._head_done and not self._length_known and exc is None:
-            # A body without a length ends with the connection.
-            self._finish(reusable=False)
-            return
         reason = str(exc) or type(exc).__name__ if exc is not None else "closed by the peer"
-        if self._state is RECEIVING and self._head_done:
-            self._fail(TruncatedBody(f"response body: the connection ended before it was complete ({reason})"))
-        else:
+        event = None
+        if self._state is RECEIVING:
+            try:
+                event = self._reader.finish(exc is None)
+            except BrokenAnswerError as error:
+                self._fail(TruncatedBody(f"response body: {error} ({reason})"))
+                return
+        if event is None:
             self._fail(ConnectionReset(f"connection lost before an answer: {reason}"))
+        else:
+            # A body without a length ends with the connection.
+            self._take(event)
 
     def eof_received(self) -> bool:
         return False
@@ -218,158 +219,66 @@ class UpstreamConnection(asyncio.Protocol):
             # Nothing was asked; whatever this is must not become the answer to the next request.
             self._drop()
             return
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self._complete:
-                self._parsing_failed(error)
-                return
-            self._dirty = True
-        if self._complete:
-            self._finish(reusable=not self._dirty)
-        elif not self._head_done:
-            self._head_bytes += len(data)
-            if self._head_bytes > self._pool.config.head_bytes_max:
-                self._fail(ProtocolError(f"response head: at most {self._pool.config.head_bytes_max} bytes"))
-        else:
-            self._read_at = self._pool.sweep_time
-            self._overhead = 0 if self._overhead < 0 else self._overhead + len(data)
-            if self._overhead > self._pool.config.head_bytes_max:
-                self._fail(ProtocolError("response body: chunk extensions or trailers too long"))
-
-    def _parsing_failed(self, error: Exception) -> None:
-        cause = error.__context__
-        if isinstance(error, httptools.HttpParserCallbackError) and cause is not None:
-            self._fail(cause)
-        elif self._head_done:
-            self._fail(ProtocolError(f"response body: broken framing: {error}"))
-        else:
-            self._fail(ProtocolError(f"response: not HTTP/1.1: {error}"))
-
-    # --- the parser's callbacks ---
-
-    def on_message_begin(self) -> None:
-        if self._complete:
-            self._dirty = True
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value.rstrip()))
-
-    def on_headers_complete(self) -> None:
-        if self._complete:
-            self._dirty = True
-            return
-        status = self._parser.get_status_code()
-        headers, self._headers = self._headers, []
-        config = self._pool.config
-        if len(headers) > config.header_count_max:
-            raise ProtocolError(f"response headers: at most {config.header_count_max}, has {len(headers)}")
-        if status < 200:
-            if status == 101:
-                raise ProtocolError("response: status 101 to a request that asked for no upgrade")
-            return
-        if not self._parser.should_keep_alive():
-            self._dirty = True
-            if self._parser.get_http_version() not in ("1.1", "1.0"):
-                raise ProtocolError(f"response: HTTP/{self._parser.get_http_version()}")
-        length: int | None = None
-        chunked = False
-        for name, value in headers:
-            if name == b"content-length":
-                length = int(value)
-            elif name == b"transfer-encoding":
-                if value.lower() != b"chunked":
-                    raise ProtocolError("response: transfer-encoding is neither absent nor chunked")
-                chunked = True
-        self._head_done = True
-        self._head_bytes = 0
         self._read_at = self._pool.sweep_time
-        self._response = ClientResponse(status, headers, None)
-        if self._is_head or status in BODILESS_STATUSES:
-            self._length_known = True
-            if self._is_head:
-                # The parser would wait for a body; it is replaced before the next request.
-                self._complete = True
-            return
-        self._length_known = chunked or length is not None
-        if length is not None and length > self._whole_bytes_max:
-            self._begin_stream()
+        reader = self._reader
+        try:
+            event = reader.feed(data)
+            while event is not None:
+                self._take(event)
+                event = reader.next()
+        except BrokenAnswerError as error:
+            self._fail(ProtocolError(str(error)))
 
-    def on_body(self, chunk: bytes) -> None:
-        if self._is_head:
-            self._dirty = True
-            return
-        # Below zero: this read brought a part of the body.
-        self._overhead = -1
-        if self._stream is not None:
-            self._stream.feed(chunk)
-            return
-        self._chunks.append(chunk)
-        self._received += len(chunk)
-        if self._received > self._whole_bytes_max:
-            self._begin_stream()
-
-    def on_message_complete(self) -> None:
-        if self._head_done:
-            self._complete = True
-
-    def _begin_stream(self) -> None:
-        response = self._response
-        assert response is not None
-        self._stream = response.stream = ResponseStream(self, self._chunks, self._pool.config.stream_buffer_bytes)
-        self._chunks = []
-        if self._stream.full:
-            self.update_reading()
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(response)
+    def _take(self, event: ResponseHead | bytes | bool) -> None:
+        """A part of the answer: its head with a small body, its head alone, a piece of its body, or its end."""
+        stream = self._stream
+        if isinstance(event, bytes):
+            if stream is not None:
+                stream.feed(event)
+        elif isinstance(event, bool):
+            if stream is not None:
+                stream.finish()
+            self._finish()
+        elif event.whole:
+            receiver = self._receiver
+            self._finish()
+            if receiver is not None and not receiver.done():
+                receiver.set_result(ArrivedResponse(event, None))
+        else:
+            self._stream = stream = ResponseStream(self, [], self._pool.config.stream_buffer_bytes)
+            if self._receiver is not None and not self._receiver.done():
+                self._receiver.set_result(ArrivedResponse(event, stream))
 
     # --- the end of a request ---
 
-    def _finish(self, *, reusable: bool) -> None:
-        """The answer is complete: hands it over, and the connection back to the pool when it can serve again."""
-        response, stream, waiter = self._response, self._stream, self._waiter
-        if reusable and (
-            self._sender is not None or self._transport.is_closing() or self._transport.get_write_buffer_size()
-        ):
+    def _finish(self) -> None:
+        """The answer is complete: gives the connection back to the pool when it can serve again."""
+        if (
+            not self._reader.reusable
+            or self._sender is not None
+            or self._transport.is_closing()
             # Answered before the request was sent whole: what is left of it would stand before the next one.
-            reusable = False
-        if stream is not None:
-            stream.finish()
-        elif response is not None:
-            chunks = self._chunks
-            response.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(response)
-        if not reusable:
+            or self._transport.get_write_buffer_size()
+        ):
             self._drop()
             return
-        if self._is_head:
-            self._parser = httptools.HttpResponseParser(self)
-        if stream is not None:
+        if self._stream is not None:
             self._stream = None
             if not self._reading:
                 self._reading = True
                 self._transport.resume_reading()
         self._state = IDLE
-        self._response = None
-        self._waiter = None
-        self._headers = []
-        self._chunks = []
-        self._received = 0
-        self._head_done = False
-        self._complete = False
-        self._overhead = 0
+        self._receiver = None
         self.answered = False
         self._pool.release(self)
 
     def _fail(self, error: BaseException) -> None:
-        stream, waiter = self._stream, self._waiter
+        stream, receiver = self._stream, self._receiver
         if stream is not None:
             stream.fail(error if isinstance(error, HttpClientError) else ProtocolError(str(error)))
-        if waiter is not None and not waiter.done():
-            waiter.set_exception(error)
         self._drop()
+        if receiver is not None and not receiver.done():
+            receiver.set_exception(error)
 
     _fail_with = _fail
 
@@ -417,7 +326,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(TotalTimeout("request: not answered in the whole time allowed"))
         elif state is WAITING and self._uploading:
             self._sweep_upload(now)
-        elif state is WAITING or not self._head_done:
+        elif state is WAITING or not self._reader.in_body:
             if now > self._first_byte_at:
                 self._fail(FirstByteTimeout(f"no answer within {self._first_byte_seconds:g} s"))
         elif self._reading:

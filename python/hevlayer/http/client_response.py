@@ -3,12 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
 from hevlayer.http.errors import HttpClientError
 from hevlayer.http.messages import Headers, find_header
+from hevlayer.kernels.http import ResponseHead
 
 
 class StreamSource(Protocol):
@@ -121,14 +121,23 @@ class ResponseStream:
         await self.aclose()
 
 
-@dataclass(slots=True)
 class ClientResponse:
-    """An answer. Either `body` holds all of it, or `stream` gives it and must be closed. Names are lower-case."""
+    """An answer. Either `body` holds all of it, or `stream` gives it and must be closed. Names are lower-case.
 
-    status: int
-    headers: Headers
+    `head` is what a connection read, and None for an answer that was made in another way.
+    """
+
+    __slots__ = ("body", "head", "headers", "status", "stream")
+
     body: bytes | None
-    stream: ResponseStream | None = None
+    headers: Headers
+
+    def __init__(self, status: int, headers: Headers, body: bytes | None, stream: ResponseStream | None = None) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.stream = stream
+        self.head: ResponseHead | None = None
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of `name` (lower-case), or None."""
@@ -142,3 +151,31 @@ class ClientResponse:
         if len(body) > limit_bytes:
             raise ValueError(f"response body: more than {limit_bytes} bytes")
         return body
+
+
+class ArrivedResponse(ClientResponse):
+    """An answer that a connection read: taken out of its head when somebody looks."""
+
+    __slots__ = ()
+
+    def __init__(self, head: ResponseHead, stream: ResponseStream | None) -> None:
+        self.status = head.status
+        self.head = head
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> object:
+        """Called for a slot that is still empty."""
+        head = self.head
+        assert head is not None
+        if name == "headers":
+            value: object = head.headers()
+        elif name == "body":
+            value = head.body
+        else:
+            raise AttributeError(name)
+        setattr(self, name, value)
+        return value
+
+    def header(self, name: bytes) -> bytes | None:
+        assert self.head is not None
+        return self.head.header(name)

@@ -6,23 +6,16 @@ import logging
 import socket
 import struct
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Final, cast
 
-import httptools
-
 from hevlayer.errors import BadRequestError, RequestTimeoutError
+from hevlayer.http.answers import AnswerWriter
 from hevlayer.http.errors import AbortConnection
-from hevlayer.http.framing import (
-    BODILESS_STATUSES,
-    error_body,
-    header_block,
-    header_names,
-    status_line,
-    total_length,
-)
-from hevlayer.http.messages import Handler, Headers, Request, Response
-from hevlayer.http.request_reader import BODY, HEAD, HTTP_1_0, IDLE, KEEP_ALIVE, RefusedError, RequestReader
+from hevlayer.http.framing import error_body
+from hevlayer.http.messages import ArrivedRequest, Request, Response
+from hevlayer.http.request_body import EMPTY_BODY, ArrivingBody, WholeBody
+from hevlayer.kernels.http import EXPECTS, HTTP_1_0, KEEP_ALIVE, RefusedError, RequestHead, RequestReader
 
 if TYPE_CHECKING:
     from hevlayer.http.server import HttpServer
@@ -30,42 +23,47 @@ if TYPE_CHECKING:
 log = logging.getLogger("hevlayer.http")
 
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-# Below this a head and its body are copied into one buffer: cheaper than a gathered write.
-JOIN_BYTES_MAX: Final = 4096
 CONTENT_TYPE_JSON: Final = (b"content-type", b"application/json")
 INTERNAL_ERROR: Final = Response(
     500, [CONTENT_TYPE_JSON], error_body("internal_error", "the request could not be served")
 )
+# The reader's phases.
+IDLE, HEAD, BODY = 0, 1, 2
 
 
-class ServerConnection(RequestReader, asyncio.Protocol):
-    """Owned by an `HttpServer`. Keeps order, time limits and back-pressure, and writes the answers."""
+class ServerConnection(AnswerWriter, asyncio.Protocol):
+    """Owned by an `HttpServer`. Keeps order, time limits and back-pressure.
+
+    A request is under way from `_start` until `_ended`. Either a task serves it, or whoever started it has this
+    connection as its `Reply`.
+    """
 
     __slots__ = (
-        "_accepting", "_cancel_allowed", "_close_at", "_discarding", "_gone", "_handler", "_queue", "_read_at",
-        "_reading", "_refusal", "_server", "_task", "_tls", "_transport", "_write_paused", "_write_progress",
-        "_write_waiter",
+        "_accepting", "_arriving_flags", "_busy", "_close_at", "_discarding", "_flags", "_keep",
+        "_queue",
+        "_read_at", "_reader", "_reading", "_refusal", "_request", "_task", "_tls", "_write_progress", "peer",
     )  # fmt: skip
 
-    def __init__(self, server: "HttpServer", handler: Handler) -> None:
-        super().__init__(server.config)
-        self._server = server
-        self._handler = handler
-        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+    def __init__(self, server: "HttpServer") -> None:
+        super().__init__(server)
+        config = server.config
+        self._reader = RequestReader(config.head_bytes_max, config.header_count_max, config.whole_body_bytes_max)
         self._tls = False
+        self.peer = ""
         self._read_at = 0.0
         self._queue: deque[tuple[Request, int]] = deque()
+        self._busy = False
+        self._request: Request | None = None
+        self._flags = 0
+        self._keep = False
+        self._arriving_flags = 0
         self._task: asyncio.Task[None] | None = None
         self._refusal: bytes | None = None
-        self._cancel_allowed = False
         self._accepting = True
         self._reading = True
-        self._gone = False
         self._discarding = False
         self._close_at: float | None = None
-        self._write_paused = False
         self._write_progress: tuple[int, float] = (0, 0.0)
-        self._write_waiter: asyncio.Future[None] | None = None
 
     # --- the transport's callbacks ---
 
@@ -92,8 +90,7 @@ class ServerConnection(RequestReader, asyncio.Protocol):
             self._task.cancel()
 
     def eof_received(self) -> bool:
-        task = self._task
-        if task is None or self._discarding:
+        if not self._busy or self._discarding:
             return False
         # A client that closes and one that only stops sending look the same; whoever still writes an answer keeps
         # the connection, and whoever asked to be told stops working on it.
@@ -101,8 +98,8 @@ class ServerConnection(RequestReader, asyncio.Protocol):
         self._accepting = False
         self._reading = False
         self._fail_bodies(BadRequestError("the client went away before the request body was complete"))
-        if self._cancel_allowed:
-            task.cancel()
+        if self._cancel_allowed and self._task is not None:
+            self._task.cancel()
         return not self._tls
 
     def pause_writing(self) -> None:
@@ -119,50 +116,51 @@ class ServerConnection(RequestReader, asyncio.Protocol):
         self._read_at = now = self._server.now
         if not self._accepting:
             return
-        self._feed_bytes = len(data)
-        if self._phase is IDLE:
-            self._phase = HEAD
-            self._phase_since = now
-            self._fed_bytes = 0
+        reader = self._reader
         try:
-            self._parser.feed_data(data)
-            if self._phase is HEAD:
-                self._count_unframed(len(data), 431, "request_header_fields_too_large", "request head")
-            elif self._chunked:
-                self._count_unframed(len(data), 400, "bad_request", "chunk extensions and trailers")
-        except httptools.HttpParserUpgrade as upgrade:
-            self._after_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            self._parsing_failed(error)
+            event = reader.feed(data, now)
+            while event is not None:
+                if type(event) is RequestHead:
+                    self._open(event)
+                elif type(event) is bytes:
+                    if self._arriving is not None:
+                        self._arriving.feed(event)
+                else:
+                    self._body_complete()
+                if not self._accepting:
+                    return
+                event = reader.next()
         except RefusedError as error:
-            self._refuse(error.status, error.code, error.message)
+            self._refuse(*error.args)
+        except Exception:
+            log.exception("connection failed", extra={"peer": self.peer})
+            self._transport.abort()
 
     # --- reading ---
 
-    def _after_upgrade(self, rest: bytes) -> None:
-        try:
-            self.read_on_after_upgrade()
-        except httptools.HttpParserError as error:
-            self._parsing_failed(error)
+    def _open(self, head: RequestHead) -> None:
+        flags = head.flags
+        whole = head.body
+        if whole is not None:
+            self._enqueue(ArrivedRequest(head, WholeBody(whole) if whole else EMPTY_BODY, self.peer, self), flags)
             return
-        if rest:
-            self.data_received(rest)
+        expects = flags & (EXPECTS | HTTP_1_0) == EXPECTS
+        self._arriving = body = ArrivingBody(self, head.length, continue_owed=expects)
+        self._arriving_flags = flags
+        self._enqueue(ArrivedRequest(head, body, self.peer, self), flags)
 
-    def _parsing_failed(self, error: httptools.HttpParserError) -> None:
-        cause = error.__context__
-        if isinstance(cause, RefusedError):
-            self._refuse(cause.status, cause.code, cause.message)
-        elif isinstance(error, httptools.HttpParserCallbackError):
-            log.error("connection failed", exc_info=cause or error, extra={"peer": self.peer})
-            self._transport.abort()
-        elif self._accepting:
-            self._refuse(400, "bad_request", f"malformed HTTP: {error}")
+    def _body_complete(self) -> None:
+        if self._arriving is not None:
+            self._arriving.finish()
+            self._arriving = None
+            if not self._arriving_flags & KEEP_ALIVE:
+                self._accepting = False
 
-    def enqueue(self, request: Request, flags: int) -> None:
+    def _enqueue(self, request: Request, flags: int) -> None:
         if not flags & KEEP_ALIVE and self._arriving is None:
             # What follows the last request is not read; one whose body arrives is not at its end yet.
             self._accepting = False
-        if self._task is None:
+        if not self._busy:
             self._start(request, flags)
             return
         if len(self._queue) >= self._server.config.pipelined_requests_max:
@@ -172,7 +170,8 @@ class ServerConnection(RequestReader, asyncio.Protocol):
         self.update_reading()
 
     def update_reading(self) -> None:
-        if self._gone or not self._reading_possible():
+        """Reads or stops reading, as the buffers now demand."""
+        if self._gone or self._transport.is_closing():
             return
         wanted = self._discarding or not (
             self._queue or self._write_paused or (self._arriving is not None and self._arriving.full)
@@ -181,16 +180,14 @@ class ServerConnection(RequestReader, asyncio.Protocol):
             self._reading = wanted
             if wanted:
                 # The time in which the client could not send is not its own.
-                self._phase_since += self._server.now - self._read_at
+                self._reader.since += self._server.now - self._read_at
                 self._read_at = self._server.now
                 self._transport.resume_reading()
             else:
                 self._transport.pause_reading()
 
-    def _reading_possible(self) -> bool:
-        return not self._transport.is_closing()
-
     def send_continue(self) -> None:
+        """Tells a client that waits for it to send the body."""
         if not self._gone:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -202,26 +199,30 @@ class ServerConnection(RequestReader, asyncio.Protocol):
 
     @property
     def disconnected(self) -> bool:
+        """The client closed its side of the connection."""
         return self._gone
 
     def cancel_on_disconnect(self, allowed: bool) -> None:
+        """Lets the handler's task be cancelled when the client goes away, or forbids it again."""
         self._cancel_allowed = allowed
         if allowed and self._gone and self._task is not None:
             self._task.cancel()
 
-    @property
-    def busy(self) -> bool:
-        return self._task is not None
-
     def _start(self, request: Request, flags: int) -> None:
-        self._server.inflight += 1
+        server = self._server
+        server.inflight += 1
+        self._busy = True
+        self._request = request
+        self._flags = flags
         self._cancel_allowed = False
-        self._task = self._server.loop.create_task(self._serve(request, flags))
+        answering = server.starter(request, self)
+        if answering is not None:
+            self._task = server.loop.create_task(self._serve(request, answering, flags))
 
-    async def _serve(self, request: Request, flags: int) -> None:
+    async def _serve(self, request: Request, answering: Awaitable[Response], flags: int) -> None:
         try:
             try:
-                response = await self._handler(request)
+                response = await answering
             except AbortConnection:
                 raise
             except Exception:
@@ -229,11 +230,11 @@ class ServerConnection(RequestReader, asyncio.Protocol):
                 response = INTERNAL_ERROR
             body = response.body
             if type(body) is bytes:
-                keep = self._write_whole(request, response, body, flags)
+                keep = self.write_whole(request, response, body, flags)
             else:
-                keep = await self._write_parts(request, response, flags)
+                keep = await self.write_parts(request, response, flags)
             if self._write_paused:
-                await self._writable()
+                await self.writable()
         except AbortConnection as fault:
             self._ended()
             self._break(reset=fault.reset)
@@ -252,6 +253,8 @@ class ServerConnection(RequestReader, asyncio.Protocol):
 
     def _ended(self) -> None:
         self._task = None
+        self._busy = False
+        self._request = None
         self._server.finished()
 
     def _break(self, *, reset: bool) -> None:
@@ -280,144 +283,74 @@ class ServerConnection(RequestReader, asyncio.Protocol):
         if not keep or self._server.draining:
             self._close()
         elif self._queue:
-            following, flags = self._queue.popleft()
-            self._start(following, flags)
-            self.update_reading()
+            # From the loop: a starter that answers at once would come back here, deeper for each queued request.
+            self._busy = True
+            self._server.loop.call_soon(self._start_queued)
         elif self._refusal is not None:
             self._transport.write(self._refusal)
             self._linger()
         elif not self._reading:
             self.update_reading()
 
-    # --- answers ---
+    def _start_queued(self) -> None:
+        self._busy = False
+        if not self._queue or self._transport.is_closing():
+            return
+        following, flags = self._queue.popleft()
+        self._start(following, flags)
+        self.update_reading()
 
-    def _keeps(self, request: Request, flags: int) -> bool:
-        """Whether the connection outlives this answer."""
-        if not flags & KEEP_ALIVE or self._server.draining or self._gone:
-            return False
-        body = self._arriving
-        if body is not None and body is request.body:
-            remaining = body.remaining
-            return (
-                not (body.continue_owed or body.failed)
-                and remaining is not None
-                and remaining <= self._server.config.drain_body_bytes_max
-            )
-        return True
+    # --- the reply to a request that no task serves ---
 
-    def _head(self, response: Response, flags: int, keep: bool, framing: bytes) -> bytes:
-        headers = response.headers
-        names = header_names(headers)
-        if not keep:
-            framing += b"connection: close\r\n"
-        elif flags & HTTP_1_0:
-            framing += b"connection: keep-alive\r\n"
-        date = b"" if b"date" in names else self._server.date_line
-        return b"".join((status_line(response.status), header_block(headers, names), date, framing, b"\r\n"))
+    @property
+    def date_line(self) -> bytes:
+        return self._server.date_line
 
-    def _write_whole(self, request: Request, response: Response, body: bytes, flags: int) -> bool:
-        """Writes an answer whose body is in memory; returns whether the connection is kept."""
-        keep = self._keeps(request, flags)
-        status = response.status
-        if status in BODILESS_STATUSES:
-            declared = _declared_length(response.headers)
-            framing = b"" if status == 204 or declared is None else b"content-length: %d\r\n" % declared
-            self._transport.write(self._head(response, flags, keep, framing))
-            return keep
-        size = len(body)
-        if request.method == "HEAD":
-            declared = _declared_length(response.headers)
-            size, body = (size if declared is None else declared), b""
-        head = self._head(response, flags, keep, b"content-length: %d\r\n" % size)
-        if len(body) <= JOIN_BYTES_MAX:
-            self._transport.write(head + body)
-        else:
-            self._transport.writelines((head, body))
-        return keep
+    def connection_line(self) -> bytes:
+        request = self._request
+        self._keep = keep = request is not None and self.keeps(request, self._flags)
+        return self.line_of(keep, self._flags)
 
-    async def _write_parts(self, request: Request, response: Response, flags: int) -> bool:
-        """Writes an answer whose body is a sequence or an iterator; returns whether the connection is kept."""
-        body = response.body
-        if isinstance(body, (bytes, bytearray, memoryview)):
-            return self._write_whole(request, response, bytes(body), flags)
-        if not hasattr(body, "__aiter__"):
-            if request.method == "HEAD" or response.status in BODILESS_STATUSES:
-                return self._write_whole(request, response, b"".join(body), flags)
-            keep = self._keeps(request, flags)
-            head = self._head(response, flags, keep, b"content-length: %d\r\n" % total_length(body))
-            self._transport.writelines((head, *body))
-            return keep
+    def send(self, message: bytes) -> None:
+        request = self._request
+        if request is None or self._task is not None:
+            # The server was closed meanwhile.
+            return
+        self._transport.write(message)
+        if self._write_paused:
+            self._task = self._server.loop.create_task(self._send_whole(request))
+            return
+        self._ended()
+        self._next(request, self._keep)
+
+    async def _send_whole(self, request: Request) -> None:
+        """Waits until an answer that is written has left."""
         try:
-            # An answer nobody reads may be dropped: whatever it reports has already happened.
-            self.cancel_on_disconnect(True)
-            return await self._write_stream(request, response, cast(AsyncIterator[bytes], body), flags)
-        finally:
-            self._cancel_allowed = False
-            close = getattr(body, "aclose", None)
-            if close is not None:
-                await close()
+            await self.writable()
+        except BaseException:
+            self._ended()
+            self._transport.abort()
+            raise
+        self._ended()
+        self._next(request, self._keep)
 
-    async def _write_stream(self, request: Request, response: Response, body: AsyncIterator[bytes], flags: int) -> bool:
-        arriving = self._arriving
-        if arriving is not None and arriving is request.body and arriving.continue_owed:
-            # The answer may be made from the request's body, and nothing can be asked of the client once it started.
-            arriving.ask()
-        keep = self._keeps(request, flags)
-        length = _declared_length(response.headers)
-        transport = self._transport
-        if request.method == "HEAD" or response.status in BODILESS_STATUSES:
-            framing = b"" if length is None else b"content-length: %d\r\n" % length
-            transport.write(self._head(response, flags, keep, framing))
-            return keep
-        chunked = length is None and not flags & HTTP_1_0
-        if chunked:
-            framing = b"transfer-encoding: chunked\r\n"
-        elif length is None:
-            framing, keep = b"", False
+    def answer(self, answering: Awaitable[Response]) -> None:
+        """Serves the request by a task after all."""
+        if self._request is not None and self._task is None:
+            self._task = self._server.loop.create_task(self._serve(self._request, answering, self._flags))
         else:
-            framing = b"content-length: %d\r\n" % length
-        transport.write(self._head(response, flags, keep, framing))
-        written = 0
-        async for chunk in body:
-            if not chunk:
-                continue
-            if transport.is_closing():
-                raise ConnectionResetError("the client went away")
-            written += len(chunk)
-            if chunked:
-                transport.writelines((b"%x\r\n" % len(chunk), chunk, b"\r\n"))
-            else:
-                if length is not None and written > length:
-                    raise ValueError(f"response body: longer than its content-length of {length} bytes")
-                transport.write(chunk)
-            if self._write_paused:
-                await self._writable()
-        if chunked:
-            transport.write(b"0\r\n\r\n")
-        elif length is not None and written < length:
-            raise ValueError(f"response body: {written} bytes, its content-length says {length}")
-        return keep
-
-    async def _writable(self) -> None:
-        """Until the client has read enough, or is gone. The sweep ends a wait without progress."""
-        while self._write_paused and not self._transport.is_closing():
-            self._write_waiter = self._server.loop.create_future()
-            try:
-                await self._write_waiter
-            finally:
-                self._write_waiter = None
+            # Nobody waits any more, but the work may have effects.
+            self._server.keep_on(answering)
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         """Answers what cannot be served, after the answers before it, and closes."""
         self._accepting = False
-        self._pending = None
-        self._phase = IDLE
         timed_out = status == 408
         self._fail_bodies(RequestTimeoutError(message) if timed_out else BadRequestError(message))
         body = error_body(code, message)
         response = Response(status, [CONTENT_TYPE_JSON])
-        refusal = self._head(response, 0, False, b"content-length: %d\r\n" % len(body)) + body
-        if self._task is not None:
+        refusal = self.head(response, 0, False, b"content-length: %d\r\n" % len(body)) + body
+        if self._busy:
             # A body that broke off is told to its own handler, which answers.
             if self._arriving is None:
                 self._refusal = refusal
@@ -429,13 +362,15 @@ class ServerConnection(RequestReader, asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """Closes a connection on which nothing is under way."""
-        if self._task is None and self._phase is IDLE and not self._discarding:
+        if not self._busy and self._reader.phase == IDLE and not self._discarding:
             self._close()
 
     def abort(self) -> None:
         """Drops the connection and cancels what is under way."""
         if self._task is not None:
             self._task.cancel()
+        elif self._request is not None:
+            self._ended()
         self._transport.abort()
 
     @property
@@ -466,42 +401,39 @@ class ServerConnection(RequestReader, asyncio.Protocol):
         if self._close_at is not None:
             if now > self._close_at:
                 self._transport.abort()
-        elif self._write_paused:
+            return
+        if self._write_paused:
             size, since = self._write_progress
             left = self._transport.get_write_buffer_size()
             if left < size:
                 self._write_progress = (left, now)
             elif now - since > config.write_stall_timeout_seconds:
                 self._transport.abort()
-        elif self._phase is HEAD:
-            if now - self._phase_since > config.head_timeout_seconds:
+            return
+        phase = self._reader.phase
+        if phase == HEAD:
+            if self._accepting and now - self._reader.since > config.head_timeout_seconds:
                 self._refuse(408, "request_timeout", f"request head: not complete in {config.head_timeout_seconds} s")
-        elif self._phase is BODY:
+        elif phase == BODY:
             self._sweep_body(now)
-        elif self._task is None and now - self._read_at > config.keep_alive_timeout_seconds:
+        elif not self._busy and now - self._read_at > config.keep_alive_timeout_seconds:
             self._close()
 
     def _sweep_body(self, now: float) -> None:
         config = self._server.config
         stalled = self._reading and now - self._read_at > config.body_stall_timeout_seconds
         body = self._arriving
+        since = self._reader.since
         if body is not None:
             allowed = config.body_grace_seconds + body.received / config.body_bytes_per_second_min
             if stalled and not body.continue_owed:
                 reason = f"request body: no data for {config.body_stall_timeout_seconds} s"
-            elif self._reading and now - self._phase_since > allowed and not body.continue_owed:
+            elif self._reading and now - since > allowed and not body.continue_owed:
                 reason = f"request body: fewer than {config.body_bytes_per_second_min} bytes a second"
             else:
                 return
             body.fail(RequestTimeoutError(reason))
-            if self._task is None:
+            if not self._busy:
                 self._transport.abort()
-        elif stalled or now - self._phase_since > config.whole_body_timeout_seconds:
+        elif self._accepting and (stalled or now - since > config.whole_body_timeout_seconds):
             self._refuse(408, "request_timeout", "request body: not complete in time")
-
-
-def _declared_length(headers: Headers) -> int | None:
-    for name, value in headers:
-        if name == b"content-length":
-            return int(value)
-    return None

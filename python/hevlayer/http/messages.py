@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from hevlayer.kernels.http import RequestHead
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -51,28 +53,36 @@ class Link(Protocol):
         """Lets the handler's task be cancelled when the client goes away, or forbids it again."""
 
 
-@dataclass(slots=True)
 class Request:
     """One HTTP request. `target` is the request target exactly as sent; `path` its part before `?`, still encoded.
 
-    `index` maps a header's name to its first value; the server fills it in, so that `header` need not search.
+    `head` is what a server read, and None for a request that was made in another way.
     """
+
+    __slots__ = ("body", "head", "headers", "link", "method", "path", "peer", "query", "target")
 
     method: str
     target: bytes
     path: str
     query: str
     headers: Headers
-    body: Body
-    peer: str
-    index: dict[bytes, bytes] | None = field(default=None, repr=False, compare=False)
-    link: Link | None = field(default=None, repr=False, compare=False)
+
+    def __init__(
+        self, method: str, target: bytes, path: str, query: str, headers: Headers, body: Body, peer: str
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.body = body
+        self.peer = peer
+        self.head: RequestHead | None = None
+        self.link: Link | None = None
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of `name` (lower-case), or None."""
-        if self.index is None:
-            return find_header(self.headers, name)
-        return self.index.get(name)
+        return find_header(self.headers, name)
 
     @property
     def disconnected(self) -> bool:
@@ -84,6 +94,35 @@ class Request:
         every request: work that must reach the upstream has to finish whether or not anyone waits for it."""
         if self.link is not None:
             self.link.cancel_on_disconnect(allowed)
+
+
+class ArrivedRequest(Request):
+    """A request that a server read: taken out of its head when somebody looks."""
+
+    __slots__ = ()
+
+    def __init__(self, head: RequestHead, body: Body, peer: str, link: Link) -> None:
+        self.head = head
+        self.body = body
+        self.peer = peer
+        self.link = link
+
+    def __getattr__(self, name: str) -> object:
+        """Called for a slot that is still empty."""
+        head = self.head
+        assert head is not None
+        if name == "headers":
+            value: object = head.headers()
+        elif name in Request.__slots__:
+            value = getattr(head, name)
+        else:
+            raise AttributeError(name)
+        setattr(self, name, value)
+        return value
+
+    def header(self, name: bytes) -> bytes | None:
+        assert self.head is not None
+        return self.head.header(name)
 
 
 @dataclass(slots=True)
@@ -101,3 +140,24 @@ class Response:
 
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Reply(Protocol):
+    """Where the answer to a request goes when no task of the server's waits for it."""
+
+    @property
+    def date_line(self) -> bytes:
+        """The header line `date`, for an answer that has none."""
+
+    def connection_line(self) -> bytes:
+        """The header line `connection` that an answer sent in this same turn of the loop must have; b"" for none."""
+
+    def send(self, message: bytes) -> None:
+        """Writes a whole answer, with that line in its head."""
+
+    def answer(self, answering: Awaitable[Response]) -> None:
+        """Serves the request by a task of the server's after all."""
+
+
+Starter = Callable[[Request, Reply], Awaitable[Response] | None]
+"""Begins to serve a request. What must wait comes back to be awaited; None: the reply gets its answer now or later."""

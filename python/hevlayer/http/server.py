@@ -4,13 +4,13 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from hevlayer.clock import Clock, SystemClock
 from hevlayer.http.connection import ServerConnection
 from hevlayer.http.errors import AbortConnection
 from hevlayer.http.framing import http_date
-from hevlayer.http.messages import Handler
+from hevlayer.http.messages import Handler, Reply, Request, Response, Starter
 from hevlayer.http.server_config import ServerConfig
 
 __all__ = ["AbortConnection", "HttpServer", "ServerConfig", "serve"]
@@ -23,7 +23,7 @@ class HttpServer:
     sets it, so that a request needs no look at the clock.
     """
 
-    def __init__(self, handler: Handler, config: ServerConfig, clock: Clock) -> None:
+    def __init__(self, starter: Starter, config: ServerConfig, clock: Clock) -> None:
         self.config = config
         self.loop = asyncio.get_running_loop()
         self.inflight = 0
@@ -31,8 +31,9 @@ class HttpServer:
         self.draining = False
         self.now = clock.monotonic()
         self.date_line = b""
-        self._handler = handler
+        self.starter = starter
         self._clock = clock
+        self._kept_on: set[asyncio.Future[Response]] = set()
         self._connections: set[ServerConnection] = set()
         self._listener: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -54,7 +55,7 @@ class HttpServer:
         self, host: str, port: int, sock: socket.socket | None, ssl_context: ssl.SSLContext | None
     ) -> None:
         """Binds. Raises: OSError: the address cannot be bound."""
-        factory: Callable[[], ServerConnection] = lambda: ServerConnection(self, self._handler)  # noqa: E731
+        factory: Callable[[], ServerConnection] = lambda: ServerConnection(self)  # noqa: E731
         handshake = self.config.tls_handshake_timeout_seconds if ssl_context is not None else None
         backlog = self.config.backlog
         if sock is not None:
@@ -94,6 +95,12 @@ class HttpServer:
         self.requests += 1
         if self._idle_waiter is not None:
             self._settle()
+
+    def keep_on(self, answering: Awaitable[Response]) -> None:
+        """Lets work finish whose answer nobody waits for."""
+        work = asyncio.ensure_future(answering)
+        self._kept_on.add(work)
+        work.add_done_callback(self._kept_on.discard)
 
     def _settle(self) -> None:
         waiter = self._idle_waiter
@@ -158,9 +165,19 @@ class HttpServer:
 CLOSE_ROUNDS_MAX = 100
 
 
+def starting(handler: Handler) -> Starter:
+    """A starter that leaves each request to a task of the server's."""
+
+    def start(request: Request, _reply: Reply) -> Awaitable[Response]:
+        return handler(request)
+
+    return start
+
+
 async def serve(
-    handler: Handler,
+    handler: Handler | None = None,
     *,
+    starter: Starter | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
     config: ServerConfig | None = None,
@@ -173,10 +190,14 @@ async def serve(
     Args:
         handler: called once per request; its task is not cancelled when the client goes away, unless the handler
             asks for it (`Request.cancel_on_disconnect`).
+        starter: in place of a handler, for what answers some requests without a task. It must not raise.
         port: TCP port, 0 for any free one.
         sock: a bound socket to use in place of `host` and `port`.
     Raises: OSError: the address cannot be bound.
     """
-    server = HttpServer(handler, config or ServerConfig(), clock or SystemClock())
+    if starter is None:
+        assert handler is not None, "serve needs a handler or a starter"
+        starter = starting(handler)
+    server = HttpServer(starter, config or ServerConfig(), clock or SystemClock())
     await server.listen(host, port, sock, ssl_context)
     return server

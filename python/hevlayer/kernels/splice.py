@@ -15,7 +15,7 @@ from hevlayer._native import (
     top_level,
     uuid_key,
 )
-from hevlayer.wire.reserved import RESERVED_PREFIX, SHARD_ATTRIBUTE, STAMP_ATTRIBUTE
+from hevlayer.kernels.reserved import RESERVED_PREFIX, SHARD_ATTRIBUTE, STAMP_ATTRIBUTE
 
 JSON_DEPTH_MAX = 128
 SUBQUERIES_MAX = 1024

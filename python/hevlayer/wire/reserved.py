@@ -1,5 +1,5 @@
-"""The attributes that the gateway writes and callers do not."""
+"""The reserved attributes' names, as the kernels know them."""
 
-RESERVED_PREFIX = "_hevlayer_"
-STAMP_ATTRIBUTE = "_hevlayer_upserted_at"
-SHARD_ATTRIBUTE = "_hevlayer_shard"
+from hevlayer.kernels.reserved import RESERVED_PREFIX, SHARD_ATTRIBUTE, STAMP_ATTRIBUTE
+
+__all__ = ["RESERVED_PREFIX", "SHARD_ATTRIBUTE", "STAMP_ATTRIBUTE"]

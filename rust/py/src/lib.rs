@@ -4,6 +4,7 @@
 
 mod cache;
 mod filter;
+mod http;
 mod merge;
 mod origin;
 mod rows;
@@ -17,6 +18,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     splice::register(module)?;
     cache::register(module)?;
     merge::register(module)?;
+    http::register(module)?;
     origin::register(module)?;
     filter::register(module)?;
     rows::register(module)?;

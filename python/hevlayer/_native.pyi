@@ -1,7 +1,7 @@
 """The one page of the Rust extension. Bytes in, bytes out; the GIL is released around all work over a few KB."""
 
 from os import PathLike
-from typing import Literal, Self, TypedDict, final
+from typing import Any, Literal, Self, TypedDict, final
 
 __version__: str
 
@@ -469,6 +469,122 @@ class WrittenRows:
         """The patched rows as the upstream now has them, of those ids whose row from right before this write is in
         `beneath` (what the cache held under the write's mark, with no other write in between); others are left out.
         Releases the GIL."""
+
+@final
+class AerospikeEngine:
+    """The Aerospike engine's client. A call starts an operation under a number of the caller's choice; `take` gives the
+    ends of those that are over, and `fileno` becomes readable when there is one. Milliseconds are since 1970.
+    """
+
+    def __new__(
+        cls,
+        hosts: str,
+        namespace: str,
+        set_prefix: str,
+        *,
+        user: str,
+        password: str,
+        connect_ms: int,
+        ttl_ms: int,
+        unknown_write_ms: int,
+        clock_skew_ms: int,
+    ) -> AerospikeEngine:
+        """Raises: DocCacheError: `setting`."""
+
+    def fileno(self) -> int: ...
+    def take(self) -> list[tuple[int, bool, Any]]:
+        """(call, whether it failed, its answer; or the failure's code and message)."""
+
+    def connect(self, call: int) -> None:
+        """Answers as `server`; the cluster is then kept reached, whether this worked or not."""
+
+    def lookup(
+        self,
+        call: int,
+        budget_ms: int,
+        namespace: str,
+        key: bytes,
+        projection: DocProjection,
+        id_type: str | None,
+        now_ms: int,
+    ) -> None:
+        """Answers the document's JSON text; or a ticket, see `Engine.lookup`."""
+
+    def lookup_many(
+        self, call: int, budget_ms: int, namespace: str, keys: list[bytes], projection: DocProjection, now_ms: int
+    ) -> None: ...
+    def fill(
+        self,
+        call: int,
+        budget_ms: int,
+        namespace: str,
+        rows: DocRows,
+        keys: list[bytes],
+        tickets: list[int],
+        now_ms: int,
+    ) -> None:
+        """Answers how many rows were put."""
+
+    def begin_fill(self, call: int, budget_ms: int, namespace: str, now_ms: int) -> None:
+        """Answers an epoch and a moment; None: not now."""
+
+    def fill_page(
+        self, call: int, budget_ms: int, namespace: str, rows: DocRows, began: tuple[int, int], now_ms: int
+    ) -> None:
+        """Answers how many rows were put, and the keys of those that are not held."""
+
+    def mark(
+        self,
+        call: int,
+        budget_ms: int,
+        token: int,
+        namespace: str,
+        keys: list[bytes] | None,
+        now_ms: int,
+        until_ms: int,
+    ) -> None: ...
+    def settle(
+        self,
+        call: int,
+        budget_ms: int,
+        token: int,
+        namespace: str,
+        keys: list[bytes] | None,
+        outcome: str,
+        changed: list[bytes] | None,
+        rows: DocRows | None,
+        deleted: list[bytes],
+        now_ms: int,
+    ) -> None:
+        """Answers whether every mark was there."""
+
+    def beneath(self, call: int, budget_ms: int, token: int, namespace: str, keys: list[bytes], now_ms: int) -> None:
+        """Answers DocRows."""
+
+    def clear(self, call: int, budget_ms: int, namespace: str, now_ms: int) -> None: ...
+    def owe(self, call: int, budget_ms: int, owner: int, namespace: str | None, owed: bool, now_ms: int) -> None: ...
+    def end_owed(self, call: int, budget_ms: int, now_ms: int) -> None: ...
+    def facts(self, call: int, budget_ms: int, namespace: str, now_ms: int) -> None:
+        """Answers the fields of NamespaceFacts."""
+
+    def holes(self, call: int, budget_ms: int, namespace: str, limit: int, now_ms: int) -> None:
+        """Answers keys."""
+
+    def note(self, call: int, budget_ms: int, namespace: str, note: bytes, epoch: int, lost: int, now_ms: int) -> None:
+        """Answers whether it was kept."""
+
+    def limit(self, call: int, budget_ms: int, namespace: str, capacity_bytes: int, now_ms: int) -> None: ...
+    def trim(self, call: int, budget_ms: int, namespace: str, now_ms: int) -> None:
+        """Answers how many rows went."""
+
+    def server(self, call: int) -> None:
+        """Answers what the server says of the Aerospike namespace."""
+
+    def set_ttl(self, ttl_ms: int) -> None: ...
+    def counters(self) -> dict[str, int]: ...
+    def close(self, call: int, budget_ms: int) -> None: ...
+    def stop(self) -> None:
+        """Drops the ends that come later."""
 
 @final
 class DocCacheEngine:

@@ -48,7 +48,9 @@ from hevlayer.kernels.splice import strip_schema
 from hevlayer.metrics import Metrics
 from hevlayer.stopping import stop_event
 from hevlayer.stores.doccache import DocumentCache
+from hevlayer.stores.doccache_aerospike import AerospikeEngine, AerospikeSettings
 from hevlayer.stores.doccache_embedded import EmbeddedEngine
+from hevlayer.stores.doccache_engine import Engine
 from hevlayer.stores.objects import LocalObjects
 from hevlayer.stores.turbopuffer import Deadlines, Upstream
 
@@ -124,8 +126,9 @@ class Gateway:
             concurrent_max=config.consistency_polls_concurrent_max,
         )
 
+        self._cache_engine = self._open_cache()
         self.cache = DocumentCache(
-            self._open_cache(),
+            self._cache_engine,
             self.clock,
             observer=self.metrics,
             unknown_write_seconds=config.unknown_write_seconds,
@@ -163,7 +166,7 @@ class Gateway:
         )
         self._forget_facts = fetches.forget
         self.registry.on_epoch(self._void)
-        states = DocumentCacheStates(self.cache)
+        states = DocumentCacheStates(self.cache, config.cache_engine)
         self.namespaces = NamespaceRoutes(
             RelayedExchanges(self.relay, self.bearers, self.clock),
             self.registry,
@@ -250,11 +253,27 @@ class Gateway:
         problem = None if self.database is None else self.database.problem
         return None if problem is None else f"PostgreSQL is away, each gateway works alone: {problem}"
 
-    def _open_cache(self) -> EmbeddedEngine | None:
+    def _open_cache(self) -> Engine | None:
         """Raises: ConfigurationError: the directory cannot be used."""
         config = self.config
-        if config.cache == "off":
+        if config.cache_engine == "off":
             return None
+        if config.cache_engine == "aerospike":
+            return AerospikeEngine(
+                AerospikeSettings(
+                    config.aerospike_hosts,
+                    config.aerospike_namespace,
+                    config.aerospike_set_prefix,
+                    config.aerospike_user,
+                    config.aerospike_password,
+                    config.aerospike_connect_timeout_seconds,
+                    identity=_whose_rows(config),
+                ),
+                self.clock,
+                ttl_seconds=config.cache_ttl_seconds,
+                timeout_seconds=config.cache_timeout_ms / 1000,
+                unknown_write_seconds=config.unknown_write_seconds,
+            )
         self._cache_dir.mkdir(parents=True, exist_ok=True)
         return EmbeddedEngine.open(
             self._cache_dir,
@@ -309,6 +328,8 @@ class Gateway:
         if self.database is not None:
             self.supervisor.start("database", self.database.run)
             await self.database.wait_until_tried()
+        if isinstance(self._cache_engine, AerospikeEngine) and (problem := await self._cache_engine.connect()):
+            log.warning("document cache away, reached for in the background", extra={"cause": problem})
         self.supervisor.start("consistency watcher", self.watcher.run)
         self.supervisor.start("floor keeper", self.floor.run)
         self.supervisor.start("unfinished deletes", self.namespaces.deletes.run)

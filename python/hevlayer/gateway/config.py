@@ -27,6 +27,10 @@ from hevlayer.settings import (
     token,
     whole,
 )
+from hevlayer.stores.doccache_aerospike import CONNECT_SECONDS as AEROSPIKE_CONNECT_SECONDS
+from hevlayer.stores.doccache_aerospike import NAMESPACE as AEROSPIKE_NAMESPACE
+from hevlayer.stores.doccache_aerospike import SET_PREFIX as AEROSPIKE_SET_PREFIX
+from hevlayer.stores.doccache_aerospike import set_prefix
 from hevlayer.stores.doccache_embedded import CAPACITY_BYTES, TIMEOUT_SECONDS, TTL_SECONDS
 from hevlayer.stores.postgres.settings import CONNECT_SECONDS, CONNECTIONS_MAX, QUERY_SECONDS
 
@@ -304,10 +308,10 @@ class GatewayConfig:
 
     # --- document cache ---
     cache: str = setting(
-        "embedded",
+        "",
         "LAYER_CACHE",
-        choice("embedded", "off"),
-        "engine of the document cache: embedded or off",
+        choice("embedded", "aerospike", "off"),
+        "document cache: embedded, aerospike or off; unset: aerospike if AEROSPIKE_HOSTS is set, else embedded",
         section=_CACHE,
     )
     cache_dir: Path | None = setting(
@@ -338,6 +342,39 @@ class GatewayConfig:
         "for one operation of the document cache, in milliseconds",
         section=_CACHE,
     )
+    aerospike_hosts: str = setting(
+        "",
+        "AEROSPIKE_HOSTS",
+        text,
+        "nodes of the Aerospike cluster, as host:port with commas between; the port is 3000 unless given",
+        section=_CACHE,
+    )
+    aerospike_namespace: str = setting(
+        AEROSPIKE_NAMESPACE, "AEROSPIKE_NAMESPACE", text, "Aerospike namespace of the document cache", section=_CACHE
+    )
+    aerospike_set_prefix: str = setting(
+        AEROSPIKE_SET_PREFIX,
+        "AEROSPIKE_SET_PREFIX",
+        set_prefix,
+        "beginning of the names of the Aerospike sets that the document cache uses",
+        section=_CACHE,
+    )
+    aerospike_user: str = setting("", "AEROSPIKE_USER", text, "user of an Aerospike with accounts", section=_CACHE)
+    aerospike_password: str = setting(
+        "", "AEROSPIKE_PASSWORD", token, "the user's password", section=_CACHE, secret=True
+    )
+    aerospike_connect_timeout_seconds: float = setting(
+        AEROSPIKE_CONNECT_SECONDS,
+        "LAYER_AEROSPIKE_CONNECT_TIMEOUT_SECONDS",
+        seconds(0.01, 60),
+        "for a connection to an Aerospike node",
+        section=_CACHE,
+    )
+
+    @property
+    def cache_engine(self) -> str:
+        """`embedded`, `aerospike` or `off`."""
+        return self.cache or ("aerospike" if self.aerospike_hosts else "embedded")
 
     @property
     def upstream_base_url(self) -> str:
@@ -398,7 +435,19 @@ def _bodies(in_memory: int, largest: int) -> str | None:
     return "LAYER_BODY_MEMORY_BYTES_MAX must not exceed LAYER_BODY_BYTES_MAX" if in_memory > largest else None
 
 
+def _hosts(cache: str, hosts: str) -> str | None:
+    return "AEROSPIKE_HOSTS is required with LAYER_CACHE=aerospike" if cache == "aerospike" and not hosts else None
+
+
+def _account(user: str, password: str) -> str | None:
+    if bool(user) != bool(password):
+        return "AEROSPIKE_USER and AEROSPIKE_PASSWORD are set together or not at all"
+    return None
+
+
 JOINT_RULES = (
+    JointRule(("cache", "aerospike_hosts"), _hosts),
+    JointRule(("aerospike_user", "aerospike_password"), _account),
     JointRule(("gateway_api_key", "turbopuffer_api_key"), _upstream_key),
     JointRule(("upstream_url", "upstream_region"), _region),
     JointRule(("body_memory_bytes_max", "body_bytes_max"), _bodies),

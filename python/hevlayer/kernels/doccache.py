@@ -1,6 +1,7 @@
-"""The document cache's kernels: records, rows, schemas, the embedded engine and the write clock."""
+"""The document cache's kernels: records, rows, schemas, the engines and the write clock."""
 
 from hevlayer._native import (
+    AerospikeEngine,
     DocCacheEngine,
     DocCacheError,
     DocProjection,
@@ -11,6 +12,7 @@ from hevlayer._native import (
 )
 
 __all__ = [
+    "AerospikeEngine",
     "DocCacheEngine",
     "DocCacheError",
     "DocProjection",

@@ -34,7 +34,7 @@ pub(crate) fn raise(error: &CacheError) -> PyErr {
     DocCacheError::new_err((code, error.to_string()))
 }
 
-fn id_type_named(name: Option<&str>) -> PyResult<Option<IdType>> {
+pub(crate) fn id_type_named(name: Option<&str>) -> PyResult<Option<IdType>> {
     match name {
         None => Ok(None),
         Some(name) => {
@@ -44,7 +44,7 @@ fn id_type_named(name: Option<&str>) -> PyResult<Option<IdType>> {
 }
 
 #[pyclass(frozen, name = "DocProjection", module = "hevlayer._native")]
-struct PyProjection(Projection);
+pub(crate) struct PyProjection(pub(crate) Projection);
 
 #[pymethods]
 impl PyProjection {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::needless_pass_by_value, reason = "PyO3 hands arguments over by value")]
 
+mod aerospike;
 mod cache;
 mod filter;
 mod http;
@@ -19,6 +20,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     cache::register(module)?;
     merge::register(module)?;
     http::register(module)?;
+    aerospike::register(module)?;
     origin::register(module)?;
     filter::register(module)?;
     rows::register(module)?;

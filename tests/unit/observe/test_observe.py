@@ -84,7 +84,7 @@ async def test_health_is_200_and_tells_the_cache():
         "status": "ok",
         "version": "1.2.3",
         "aerospike": {"connected": True, "generation": 3},
-        "document_cache": {"engine": "embedded", "connected": True},
+        "document_cache": {"engine": "embedded", "connected": True, "notes": []},
         "cache_state": [
             {"namespace": "products", "state": "warm", "warmed_through": 1_747_300_000_123, "warm_inflight": False}
         ],
@@ -100,7 +100,7 @@ async def test_health_without_a_cache():
 async def test_health_with_a_document_cache_that_is_switched_off():
     off = DocumentCacheStates(DocumentCache(None, FakeClock()))
     body = orjson.loads((await handlers(cache=off)["health"](context())).body)
-    assert body["document_cache"] == {"engine": "none", "connected": False}
+    assert body["document_cache"] == {"engine": "none", "connected": False, "notes": []}
 
 
 async def test_a_metrics_token_closes_the_namespaces_of_health():

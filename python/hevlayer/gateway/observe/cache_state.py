@@ -29,6 +29,8 @@ class CacheConnection:
     engine: str
     connected: bool
     generation: int
+    notes: tuple[str, ...] = ()
+    """What an operator should know."""
 
 
 class CacheStates(Protocol):
@@ -58,7 +60,10 @@ class DocumentCacheStates:
         if not self._cache.enabled:
             return CacheConnection("none", connected=False, generation=0)
         stats = await self._cache.stats()
-        return CacheConnection(self._engine, connected=stats.available, generation=1)
+        engine = stats.engine
+        if engine is None:
+            return CacheConnection(self._engine, connected=False, generation=0)
+        return CacheConnection(self._engine, stats.available, generation=engine.connects, notes=engine.notes)
 
     def cache_state(self, namespace: str) -> CacheState:
         return CacheState()

@@ -51,7 +51,11 @@ def describe_health(
         "status": "ok",
         "version": version,
         "aerospike": {"connected": connection.connected, "generation": connection.generation},
-        "document_cache": {"engine": connection.engine, "connected": connection.connected},
+        "document_cache": {
+            "engine": connection.engine,
+            "connected": connection.connected,
+            "notes": list(connection.notes),
+        },
         "cache_state": rows,
     }
 

@@ -163,7 +163,14 @@ SCHEMAS: dict[str, Schema] = {
             "status": {"const": "ok"},
             "version": string(),
             "aerospike": obj({"connected": boolean(), "generation": integer(minimum=0)}, ["connected", "generation"]),
-            "document_cache": obj({"engine": string(), "connected": boolean()}, ["engine", "connected"]),
+            "document_cache": obj(
+                {
+                    "engine": string(),
+                    "connected": boolean(),
+                    "notes": array(string(), "What an operator should know, such as a server without expiry."),
+                },
+                ["engine", "connected", "notes"],
+            ),
             "cache_state": array(
                 obj(
                     {

@@ -149,6 +149,10 @@ class QueryScan:
     def permits(self) -> int:
         """The upstream's concurrency slots the query takes: 1 a leg, kNN 2, aggregates 4."""
     @property
+    def facts(self) -> tuple[bool, bool, bool, bool, int, bool, bool]:
+        """The dialect is Layer's, has_consistency, has_filter, has_rank_by, the legs of a multi-query (else 0),
+        wants_reserved, model_rerank: in one look what the plan of a query asks for."""
+    @property
     def nearest_to_id(self) -> list[str | int] | None:
         """At least one id, duplicates kept."""
 

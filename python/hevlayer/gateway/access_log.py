@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from hevlayer.clock import Clock
 from hevlayer.gateway.line_writer import SETTLE_SECONDS, LineWriter
-from hevlayer.wire.bodies import encode
 
 FLUSH_SECONDS = 0.5
 # A full buffer is handed over at once by the request that filled it.
@@ -51,10 +50,3 @@ class AccessLog:
         while True:
             await clock.sleep(FLUSH_SECONDS)
             self.flush()
-
-
-def json_text(text: str) -> str:
-    """A JSON string, with its quotes; lone surrogates, which UTF-8 cannot carry, become `?`."""
-    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
-        return f'"{text}"'
-    return encode(text).decode()

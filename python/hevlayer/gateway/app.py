@@ -37,8 +37,9 @@ from hevlayer.gateway.openapi import OpenApiRoutes
 from hevlayer.gateway.query.execute import QueryRoutes
 from hevlayer.gateway.query.nearest import StoredVectors
 from hevlayer.gateway.query.plan import Mode
+from hevlayer.gateway.query.quick import QuickQueries
 from hevlayer.gateway.relay import Relay, RelayRoutes
-from hevlayer.gateway.router import RouteHandler, Router
+from hevlayer.gateway.router import QuickHandler, RouteHandler, Router
 from hevlayer.gateway.routes import ROUTES
 from hevlayer.gateway.spool import Intake, Spool
 from hevlayer.gateway.write.execute import WriteRoutes
@@ -204,12 +205,16 @@ class Gateway:
                 watched=self._watched,
             ),
         }
+        quick_handlers: Mapping[str, QuickHandler] = {
+            "query": QuickQueries(queries, body_bytes_max=config.body_memory_bytes_max).start,
+            "fetch_document": fetches.start_fetch,
+        }
         attach_consistency(self.metrics, self.registry, self.stamper, self.clock)
         attach_server(self.metrics, self._open_connections, self._requests_in_flight)
         attach_process(self.metrics)
         attach_access_log(self.metrics, self.access_log)
         self.pipeline = Pipeline(
-            Router(ROUTES, handlers),
+            Router(ROUTES, handlers, quick_handlers),
             self.authenticator,
             self.grants,
             self.drain_state,
@@ -337,7 +342,7 @@ class Gateway:
         if self.access_log.enabled:
             self.supervisor.start("access log", self._flush_access_log)
         self._server = await serve(
-            self.pipeline,
+            starter=self.pipeline.start,
             host=config.host,
             port=config.port,
             config=ServerConfig(connections_max=config.connections_max),

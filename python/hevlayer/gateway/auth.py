@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from hevlayer.clock import Clock, SingleFlight
 from hevlayer.errors import ForbiddenError, LayerError, NotFoundError, UnauthorizedError, UpstreamError
-from hevlayer.http.messages import Headers, find_header
+from hevlayer.http.messages import Headers, Request, find_header
 
 GRANT_SECONDS = 60.0
 GRANTS_MAX = 100_000
 BEARERS_MAX = 10_000
+# Callers whose credentials are kept; all are dropped when there are more.
+CALLERS_MAX = 1_000
 
 _BEARER = b"bearer "
 
@@ -74,6 +76,7 @@ class Authenticator:
         self._gateway_key = gateway_key.encode() or None
         self._metrics_token = metrics_token.encode() or None
         self._alone = not upstream_key
+        self._callers: dict[bytes | None, Credential] = {}
         self._gateway_credential = Credential(b"Bearer " + upstream_key.encode(), trusted=True)
 
     @property
@@ -84,11 +87,31 @@ class Authenticator:
         """Raises: UnauthorizedError: a gateway key is configured and the request does not carry it."""
         authorization = find_header(headers, b"authorization")
         if self._gateway_key is None:
-            return Credential(authorization, trusted=False, alone=self._alone)
-        bearer = bearer_of(authorization)
-        if bearer is None or not hmac.compare_digest(bearer, self._gateway_key):
+            return self._passed_through(authorization)
+        return self._judge(bearer_of(authorization), self._gateway_key)
+
+    def credential(self, request: Request) -> Credential:
+        """The same for a request. Raises: as `authenticate`."""
+        head = request.head
+        if head is None:
+            return self.authenticate(request.headers)
+        if self._gateway_key is None:
+            return self._passed_through(head.header(b"authorization"))
+        return self._judge(head.bearer, self._gateway_key)
+
+    def _judge(self, bearer: bytes | None, key: bytes) -> Credential:
+        if bearer is None or not hmac.compare_digest(bearer, key):
             raise UnauthorizedError("the gateway's API key is missing or wrong; send it as Authorization: Bearer")
         return self._gateway_credential
+
+    def _passed_through(self, authorization: bytes | None) -> Credential:
+        """The callers' credentials are kept a while: a digest of each request's would cost more than the rest here."""
+        known = self._callers.get(authorization)
+        if known is None:
+            if len(self._callers) >= CALLERS_MAX:
+                self._callers.clear()
+            known = self._callers[authorization] = Credential(authorization, trusted=False, alone=self._alone)
+        return known
 
     def observes(self, headers: Headers) -> bool:
         """Whether the caller may read what a metrics token closes."""

@@ -1,18 +1,19 @@
-"""What happens to every request around its handler, as two visible lists."""
+"""What happens to every request around its handler: `start` before it, `finish` after it."""
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from hevlayer.clock import Clock
 from hevlayer.errors import LayerError, NotFoundError
-from hevlayer.gateway.access_log import AccessLog, json_text
+from hevlayer.gateway.access_log import AccessLog
 from hevlayer.gateway.auth import ANONYMOUS, Authenticator, Grants
 from hevlayer.gateway.drain import Drain
 from hevlayer.gateway.responses import error_response
 from hevlayer.gateway.router import Access, Family, Route, RouteContext, Router, RouteSpec
 from hevlayer.gateway.tracing import accept_request_id, accept_traceparent, mint_traceparent
-from hevlayer.http.messages import Request, Response
+from hevlayer.http.messages import Reply, Request, Response
+from hevlayer.kernels.http import TraceIds, access_line
 from hevlayer.metrics.recorder import Metrics
 
 log = logging.getLogger("hevlayer.gateway")
@@ -61,36 +62,47 @@ class Pipeline:
         self._now = clock.monotonic
         self._now_ms = clock.now_ms
         self._rng = rng
+        self._trace_ids = TraceIds(rng.getrandbits(64))
         self._prefix_region = prefix_region
-        self._before: tuple[Callable[[RouteContext], None], ...] = (
-            self._identify,
-            self._refuse_when_stopping,
-            self._authenticate,
-        )
         self._observers: dict[Family, Callable[[RouteContext, int, float], None]] = {
             Family.QUERY: self._measure_query,
             Family.WRITE: self._measure_write,
             Family.HEAD: self._measure_head,
             Family.LIST: self._measure_list,
         }
-        self._after: tuple[Callable[[RouteContext, Response, float], None], ...] = (
-            self._tell_trace,
-            self._measure,
-            self._log,
-        )
 
-    async def __call__(self, request: Request) -> Response:
-        started = self._now()
-        context, refusal = self._open(request, started)
+    @property
+    def routes(self) -> Sequence[Route]:
+        return self._router.routes
+
+    def start(self, request: Request, reply: Reply) -> Awaitable[Response] | None:
+        """Begins to serve a request; see `Starter`."""
+        context, refusal = self._open(request, self._now())
         try:
-            for step in self._before:
-                step(context)
+            self._identify(context)
+            self._refuse_when_stopping(context)
+            self._authenticate(context)
             if refusal is not None:
                 raise refusal
-            route = context.route
-            if route.access is Access.HELD:
-                context.grant = await self._grants.require(context.namespace, context.credential)
-            response = await route.handler(context)
+            quick = context.route.quick
+            if quick is not None:
+                context.reply = reply
+                if quick(context, self):
+                    return None
+        except Exception as error:
+            return self.carry(context, _raising(error))
+        return self.carry(context, self._handle(context))
+
+    async def _handle(self, context: RouteContext) -> Response:
+        route = context.route
+        if route.access is Access.HELD:
+            context.grant = await self._grants.require(context.namespace, context.credential)
+        return await route.handler(context)
+
+    async def carry(self, context: RouteContext, answering: Awaitable[Response]) -> Response:
+        """See `Finisher`. It never raises but for cancellation."""
+        try:
+            response = await answering
         except LayerError as error:
             response = self._refuse(context, error)
         except Exception:
@@ -98,10 +110,21 @@ class Pipeline:
                 "request failed", extra={"request_id": context.request_id, "operation": context.route.operation}
             )
             response = self._refuse(context, InternalError(context.request_id))
-        seconds = self._now() - started
-        for finish in self._after:
-            finish(context, response, seconds)
+        response.headers.append((b"traceparent", context.traceparent))
+        body = response.body
+        size = len(body) if type(body) is bytes else sum(map(len, body)) if type(body) is tuple else None
+        self.finish(context, response.status, size)
         return response
+
+    def finish(self, context: RouteContext, status: int, size: int | None) -> None:
+        """See `Finisher`."""
+        seconds = self._now() - context.started
+        route = context.route
+        self._metrics.observe_request(route.operation, status)
+        if route.family is not _OTHER:
+            self._observers[route.family](context, status, seconds)
+        if self._access_log.enabled:
+            self._log(context, status, size, seconds)
 
     def _open(self, request: Request, started: float) -> tuple[RouteContext, LayerError | None]:
         """The request's context; with an error when no route will have it, so that it is logged and counted too."""
@@ -126,6 +149,9 @@ class Pipeline:
 
     def _identify(self, context: RouteContext) -> None:
         request = context.request
+        if request.head is not None:
+            context.traceparent, context.trace_id, context.request_id = self._trace_ids.identify(request.head)
+            return
         sent = request.header(b"traceparent")
         trace_id = accept_traceparent(sent) if sent is not None else None
         if trace_id is None or sent is None:
@@ -142,23 +168,13 @@ class Pipeline:
         access = context.route.access
         if access is Access.OPEN:
             return
-        headers = context.request.headers
+        request = context.request
         if access is Access.OBSERVE or (access is Access.KEYED and self._authenticator.passes_through):
-            self._authenticator.require_observer(headers)
+            self._authenticator.require_observer(request.headers)
         else:
-            context.credential = self._authenticator.authenticate(headers)
+            context.credential = self._authenticator.credential(request)
 
     # --- after it ----------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def _tell_trace(context: RouteContext, response: Response, seconds: float) -> None:
-        response.headers.append((b"traceparent", context.traceparent))
-
-    def _measure(self, context: RouteContext, response: Response, seconds: float) -> None:
-        route, status = context.route, response.status
-        self._metrics.observe_request(route.operation, status)
-        if route.family is not _OTHER:
-            self._observers[route.family](context, status, seconds)
 
     def _measure_query(self, context: RouteContext, status: int, seconds: float) -> None:
         self._metrics.observe_query(
@@ -182,18 +198,26 @@ class Pipeline:
     def _measure_list(self, context: RouteContext, status: int, seconds: float) -> None:
         self._metrics.observe_list(status, seconds)
 
-    def _log(self, context: RouteContext, response: Response, seconds: float) -> None:
-        access_log = self._access_log
-        if not access_log.enabled:
-            return
-        request, status, body = context.request, response.status, response.body
-        size = len(body) if type(body) is bytes else sum(map(len, body)) if type(body) is tuple else "null"
-        consistency = f',"consistency":"{context.consistency}"' if context.consistency else ""
-        failure = f',"error":"{context.failure}"' if context.failure else ""
-        access_log.add(
-            f'{{"time_ms":{self._now_ms()},"level":"{"error" if status >= 500 else "info"}","event":"request",'
-            f'"method":{json_text(request.method)},"path":{json_text(request.path)},'
-            f'"operation":"{context.route.operation}","status":{status},"bytes":{size},"us":{int(seconds * 1e6)},'
-            f'"upstream_us":{int(context.upstream_seconds * 1e6)},"request_id":{json_text(context.request_id)},'
-            f'"trace_id":"{context.trace_id}","peer":{json_text(request.peer)}{consistency}{failure}}}'
+    def _log(self, context: RouteContext, status: int, size: int | None, seconds: float) -> None:
+        request = context.request
+        self._access_log.add(
+            access_line(
+                self._now_ms(),
+                request.method,
+                request.path,
+                context.route.operation,
+                status,
+                size,
+                seconds,
+                context.upstream_seconds,
+                context.request_id,
+                context.trace_id,
+                request.peer,
+                context.consistency,
+                context.failure,
+            )
         )
+
+
+async def _raising(error: Exception) -> Response:
+    raise error

@@ -7,12 +7,21 @@ from hevlayer.clock import Clock
 from hevlayer.errors import PayloadTooLargeError
 from hevlayer.gateway.auth import BackgroundBearers
 from hevlayer.gateway.router import RouteContext
+from hevlayer.http.client import Receiver
 from hevlayer.http.messages import Headers, Request, Response
+from hevlayer.kernels.http import ForwardRules
 from hevlayer.stores.turbopuffer import Answer, Deadlines, Upstream
-from hevlayer.wire.headers import replaced, request_headers, response_headers
+from hevlayer.wire.headers import (
+    REQUEST_ALLOWED,
+    REQUEST_ALLOWED_PREFIXES,
+    replaced,
+    request_headers,
+    response_headers,
+)
 
 IDENTITY = (b"accept-encoding", b"identity")
 _API_ROOTS = (b"/v1/", b"/v2/")
+_FORWARDED = ForwardRules(sorted(REQUEST_ALLOWED), list(REQUEST_ALLOWED_PREFIXES))
 
 
 class NamespaceUse(Protocol):
@@ -65,10 +74,43 @@ class Relay:
             )
         finally:
             context.upstream_seconds += self._now() - started
-        if 200 <= answer.status < 300 and context.namespace:
+        self.note(context, answer.status)
+        return answer
+
+    def begin(self, context: RouteContext, body: bytes, receiver: Receiver) -> bool:
+        """Sends a request that came whole, with another body, when an idle connection can take it now.
+
+        The receiver gets the answer or an HttpClientError; then `ended` must be called. False: nothing was sent.
+        """
+        head = context.request.head
+        if head is None:
+            return False
+        upstream, credential = self.upstream, context.credential
+        message = head.forwarded(
+            _FORWARDED,
+            upstream.base_path,
+            len(context.prefix),
+            upstream.authority,
+            credential.authorization,
+            context.traceparent,
+            False,
+            body,
+        )
+        if not upstream.begin(message, receiver):
+            return False
+        context.upstream_calls += 1
+        return True
+
+    def ended(self, context: RouteContext, started: float) -> None:
+        """A request of `begin` is over."""
+        self.upstream.ended()
+        context.upstream_seconds += self._now() - started
+
+    def note(self, context: RouteContext, status: int) -> None:
+        """An answer came: a good one shows that its bearer works and that its namespace is in use."""
+        if 200 <= status < 300 and context.namespace:
             self._bearers.note_success(context.namespace, context.credential)
             self._uses.touch(context.namespace, context.credential.scope)
-        return answer
 
     async def forward(self, context: RouteContext, *, deadlines: Deadlines | None = None) -> Answer:
         """The request exactly as it came, its body streamed when it is large.

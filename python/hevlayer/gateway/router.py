@@ -7,11 +7,11 @@ and what goes upstream is what the client sent.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import parse_qsl, unquote
 
 from hevlayer.errors import BadRequestError, MethodNotAllowedError, NotFoundError
-from hevlayer.http.messages import Request, Response
+from hevlayer.http.messages import Reply, Request, Response
 
 if TYPE_CHECKING:
     from hevlayer.gateway.auth import Credential, Grant
@@ -64,9 +64,9 @@ class RouteContext:
     """One request on its way through the gateway. Mutable: middleware and handlers note what the log and metrics need.
 
     `namespace` is the decoded name or "" (routes without one); `parameters` are raw (percent-encoded) segments by
-    name; `upstream_target` is the request target without `prefix` (b"" or b"/region"), still as sent. The rest are
-    notes: what the query or write was like, how long the upstream took (seconds, all calls together), and what an
-    untrusted caller has proved where that is asked for.
+    name; `upstream_target` is the request target without `prefix` (b"" or b"/region"), still as sent; `reply` is there
+    for quick handlers. The rest are notes: what the query or write was like, how long the upstream took (seconds, all
+    calls together), and what an untrusted caller has proved where that is asked for.
     """
 
     # Class-level defaults: most requests change few of them.
@@ -82,6 +82,7 @@ class RouteContext:
     legs = 0
     rows = 0
     grant: "Grant | None" = None
+    reply: Reply
 
     def __init__(
         self,
@@ -96,11 +97,15 @@ class RouteContext:
         self.route = route
         self.parameters = parameters
         self.prefix = prefix
-        self.upstream_target = request.target[len(prefix) :] if prefix else request.target
         self.credential = credential
         self.started = started
         raw = parameters.get(NAMESPACE_PARAMETER, "")
         self.namespace = unquote(raw) if "%" in raw else raw
+
+    @property
+    def upstream_target(self) -> bytes:
+        target = self.request.target
+        return target[len(self.prefix) :] if self.prefix else target
 
     def parameter(self, name: str) -> str:
         """A path parameter, percent-decoded as UTF-8.
@@ -123,14 +128,30 @@ class RouteContext:
 RouteHandler = Callable[[RouteContext], Awaitable[Response]]
 
 
+class Finisher(Protocol):
+    """What a quick handler needs of the middleware around it."""
+
+    def finish(self, context: RouteContext, status: int, size: int | None) -> None:
+        """Measures and logs an answer that is about to be sent; `size` are the bytes of its body."""
+
+    def carry(self, context: RouteContext, answering: Awaitable[Response]) -> Awaitable[Response]:
+        """The rest of a request that has to wait after all: its errors become answers, its answer is finished."""
+
+
+QuickHandler = Callable[[RouteContext, Finisher], bool]
+"""Answers a request through `context.reply`, at once or from a callback, without a task. False: it does not, and
+nothing has happened yet; the route's handler does. It may raise what a handler may raise."""
+
+
 class Route:
     """A compiled row: the spec, its handler, and its parts as plain attributes for the hot path."""
 
-    __slots__ = ("access", "family", "handler", "operation", "spec")
+    __slots__ = ("access", "family", "handler", "operation", "quick", "spec")
 
-    def __init__(self, spec: RouteSpec, handler: RouteHandler) -> None:
+    def __init__(self, spec: RouteSpec, handler: RouteHandler, quick: QuickHandler | None = None) -> None:
         self.spec = spec
         self.handler = handler
+        self.quick = quick
         self.operation = spec.operation
         self.access = spec.access
         self.family = spec.family
@@ -163,15 +184,22 @@ class Match:
 class Router:
     """Finds the route of a method and a raw path."""
 
-    def __init__(self, specs: Sequence[RouteSpec], handlers: Mapping[str, RouteHandler]) -> None:
-        """Raises: ValueError: a row names a handler that is not given, or two rows share a method and pattern."""
+    def __init__(
+        self,
+        specs: Sequence[RouteSpec],
+        handlers: Mapping[str, RouteHandler],
+        quick: Mapping[str, QuickHandler] | None = None,
+    ) -> None:
+        """`quick`: quick handlers by the name of the handler that they spare.
+
+        Raises: ValueError: a row names a handler that is not given, or two rows share a method and pattern."""
         self._root = _Node()
         self._matches: dict[str, Match] = {}
         self.routes: list[Route] = []
         for spec in specs:
             if spec.handler not in handlers:
                 raise ValueError(f"no handler {spec.handler!r} for {spec.method} {spec.pattern}")
-            self._add(Route(spec, handlers[spec.handler]))
+            self._add(Route(spec, handlers[spec.handler], (quick or {}).get(spec.handler)))
 
     def _add(self, route: Route) -> None:
         node = self._root

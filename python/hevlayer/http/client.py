@@ -19,7 +19,7 @@ from hevlayer.http.errors import (
 from hevlayer.http.framing import header_block, header_names, total_length
 from hevlayer.http.messages import Headers
 
-__all__ = ["ClientConfig", "ClientResponse", "HttpClient", "Origin", "ResponseStream"]
+__all__ = ["ClientConfig", "ClientResponse", "HttpClient", "Origin", "Receiver", "ResponseStream"]
 
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 BODYLESS_METHODS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})

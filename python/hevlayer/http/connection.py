@@ -215,7 +215,10 @@ class ServerConnection(AnswerWriter, asyncio.Protocol):
         self._request = request
         self._flags = flags
         self._cancel_allowed = False
-        answering = server.starter(request, self)
+        try:
+            answering = server.starter(request, self)
+        except Exception as error:
+            answering = _raising(error)
         if answering is not None:
             self._task = server.loop.create_task(self._serve(request, answering, flags))
 
@@ -437,3 +440,7 @@ class ServerConnection(AnswerWriter, asyncio.Protocol):
                 self._transport.abort()
         elif self._accepting and (stalled or now - since > config.whole_body_timeout_seconds):
             self._refuse(408, "request_timeout", "request body: not complete in time")
+
+
+async def _raising(error: Exception) -> Response:
+    raise error

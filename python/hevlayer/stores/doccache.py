@@ -171,6 +171,19 @@ class DocumentCache:
         assert isinstance(found, int)
         return Miss(found, failed=False) if found else MARKED
 
+    def lookup_now(self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None) -> bytes | None:
+        """A document that is there and can be had without waiting; None: ask `lookup`, which tells why not."""
+        engine = self._engine
+        if engine is None or self._debts or self._breaker.state is not State.CLOSED:
+            return None
+        started = self._clock.monotonic()
+        found = engine.lookup_now(namespace, key, projection, id_type)
+        if found is None:
+            return None
+        self._breaker.succeeded()
+        self._observe(namespace, started, 1, 0, len(found))
+        return found
+
     async def lookup_many(self, namespace: str, keys: Sequence[bytes], projection: DocProjection) -> Batch:
         """Documents, and tickets for what is missing."""
         engine = self._engine

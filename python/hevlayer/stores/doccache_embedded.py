@@ -105,6 +105,13 @@ class EmbeddedEngine:
             lambda: self._native.lookup(namespace, key, projection, id_type, now_ms, wait=True)
         )
 
+    def lookup_now(self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None) -> bytes | None:
+        try:
+            found = self._native.lookup(namespace, key, projection, id_type, self._now_ms(), wait=False)
+        except DocCacheError:
+            return None
+        return found if type(found) is bytes else None
+
     async def lookup_many(
         self, namespace: str, keys: Sequence[bytes], projection: DocProjection
     ) -> list[bytes | Ticket]:

@@ -110,6 +110,10 @@ class Engine(Protocol):
         gateway between them, so that the second may share the first one's upstream request. 0 says nothing.
         """
 
+    def lookup_now(self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None) -> bytes | None:
+        """What `lookup` would give, when that is a document and nothing need be waited for. None says nothing, also of
+        a failure: `lookup` meets it again."""
+
     async def lookup_many(
         self, namespace: str, keys: Sequence[bytes], projection: DocProjection
     ) -> list[bytes | Ticket]:

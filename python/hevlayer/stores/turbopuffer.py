@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from hevlayer.clock import Clock
 from hevlayer.errors import GatewayTimeoutError, UpstreamError
-from hevlayer.http.client import ClientConfig, ClientResponse, HttpClient, Origin
+from hevlayer.http.client import ClientConfig, ClientResponse, HttpClient, Origin, Receiver
 from hevlayer.http.errors import ConnectError, HttpClientError, PoolTimeout, ProtocolError, TruncatedBody
 from hevlayer.http.messages import Headers
 
@@ -77,7 +77,10 @@ class Upstream:
             total_timeout_seconds=deadlines.total_seconds,
             tls_ca_file=ca_file,
         )
-        self._client = HttpClient(Origin.parse(base_url), config, clock)
+        origin = Origin.parse(base_url)
+        self.authority = origin.authority
+        """What goes into the `host` header."""
+        self._client = HttpClient(origin, config, clock)
 
     @property
     def connections(self) -> int:
@@ -125,6 +128,24 @@ class Upstream:
             raise upstream_error(error) from error
         finally:
             self._inflight.value -= 1
+
+    def begin(self, message: bytes, receiver: Receiver) -> bool:
+        """Sends a whole message under the usual deadlines when an idle connection can take it now.
+
+        The receiver gets the answer, or an HttpClientError (see `upstream_error`); then `ended` must be called. False:
+        nothing was sent, and `send` must wait for a connection.
+        """
+        limits = self.deadlines
+        if not self._client.begin(
+            message, receiver, first_byte_seconds=limits.first_byte_seconds, total_seconds=limits.total_seconds
+        ):
+            return False
+        self._inflight.value += 1
+        return True
+
+    def ended(self) -> None:
+        """What was begun is over."""
+        self._inflight.value -= 1
 
     async def read(
         self,

@@ -23,7 +23,7 @@ REQUEST_ALLOWED = frozenset(
         b"x-request-id",
     }
 )
-_REQUEST_ALLOWED_PREFIXES = (b"x-stainless-", b"x-turbopuffer-")
+REQUEST_ALLOWED_PREFIXES = (b"x-stainless-", b"x-turbopuffer-")
 
 # Hop-by-hop headers, and the length of a body that our own server frames.
 _RESPONSE_DROPPED = frozenset(
@@ -46,7 +46,7 @@ _NAMED_BY_CONNECTION_HARMLESS = frozenset({b"keep-alive", b"close", b""})
 
 def request_headers(sent: Headers, authorization: bytes | None, traceparent: bytes) -> Headers:
     """The headers to send upstream: the allowed ones as sent, in order, then ours."""
-    allowed, prefixes = REQUEST_ALLOWED, _REQUEST_ALLOWED_PREFIXES
+    allowed, prefixes = REQUEST_ALLOWED, REQUEST_ALLOWED_PREFIXES
     kept = [pair for pair in sent if pair[0] in allowed or pair[0].startswith(prefixes)]
     if authorization is not None:
         kept.append((b"authorization", authorization))

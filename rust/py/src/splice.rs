@@ -275,6 +275,16 @@ impl QueryScan {
         self.scan.permits
     }
 
+    /// What the plan of a query needs to know, in one look.
+    #[getter]
+    fn facts(&self) -> (bool, bool, bool, bool, usize, bool, bool) {
+        let scan = &self.scan;
+        let is_layer = scan.nearest_to_id.is_some() || scan.dialect.as_str() == "layer";
+        let legs = if scan.multi { scan.legs } else { 0 };
+        let reserved = (scan.wants_reserved, scan.model_rerank);
+        (is_layer, scan.has_consistency, scan.has_filter, scan.has_rank_by, legs, reserved.0, reserved.1)
+    }
+
     #[getter]
     fn nearest_to_id<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
         let Some(ids) = &self.scan.nearest_to_id else {

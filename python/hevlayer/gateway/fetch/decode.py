@@ -63,11 +63,23 @@ def read_id(text: str, id_type: str) -> DocumentId | None:
         return None
 
 
+def read_key(text: str, id_type: str) -> bytes | None:
+    """The cache key of the id that `text` names; None as in `read_id`."""
+    if id_type == "string" and text.isascii():
+        return _STRING_TAG + text.encode()
+    document_id = read_id(text, id_type)
+    return None if document_id is None else document_id.key
+
+
 class Projections:
     """Projections by the query string that asks for them, compiled once each."""
 
     def __init__(self) -> None:
         self._by_query: dict[str, DocProjection] = {"": PLAIN}
+
+    def known(self, query: str) -> DocProjection | None:
+        """The projection of a query string that was seen before."""
+        return self._by_query.get(query)
 
     def of_query(self, query: str) -> DocProjection:
         """The projection of a query string's `include_attributes`, a comma list; repetitions add up.

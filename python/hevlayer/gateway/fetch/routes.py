@@ -8,7 +8,7 @@ import orjson
 
 from hevlayer.clock import Clock
 from hevlayer.errors import NotFoundError
-from hevlayer.gateway.fetch.decode import DocumentId, Projections, read_batch, read_id
+from hevlayer.gateway.fetch.decode import DocumentId, Projections, read_batch, read_id, read_key
 from hevlayer.gateway.fetch.flights import Flights
 from hevlayer.gateway.fetch.owners import CacheOwners
 from hevlayer.gateway.fetch.reader import (
@@ -20,7 +20,8 @@ from hevlayer.gateway.fetch.reader import (
     RefusedError,
     gather_all,
 )
-from hevlayer.gateway.router import RouteContext
+from hevlayer.gateway.router import Finisher, RouteContext
+from hevlayer.http.framing import status_line
 from hevlayer.http.messages import Response
 from hevlayer.kernels.doccache import DocProjection, DocRows
 from hevlayer.stores.doccache import MARKED, DocumentCache, Miss
@@ -37,6 +38,10 @@ BODY_BYTES_MAX = 16 * 1024 * 1024
 CACHE_HEADER = b"x-layer-cache"
 _TEXT_CONTENT_TYPE = (b"content-type", b"text/plain; charset=utf-8")
 _HIT = (CACHE_HEADER, b"hit")
+_HIT_MESSAGE = (
+    status_line(200) + b"content-type: application/json\r\nx-layer-cache: hit\r\n"
+    b"traceparent: %b\r\n%bcontent-length: %d\r\n%b\r\n%b"
+)
 
 FlightKey = tuple[bytes, str, bytes, Ticket]
 
@@ -74,6 +79,31 @@ class FetchRoutes:
     def forget(self, namespace: str) -> None:
         """The namespace was deleted or made anew."""
         self._facts.forget(namespace)
+
+    def start_fetch(self, context: RouteContext, around: Finisher) -> bool:
+        """GET …/documents/{doc_id} when the cache has it and can give it now; see `QuickHandler`."""
+        if not context.credential.trusted:
+            # Others prove their access, which may take a request upstream.
+            return False
+        started = self._now()
+        namespace = context.namespace
+        raw = context.parameters["doc_id"]
+        projection = self._projections.known(context.request.query)
+        facts = self._facts.known(namespace, context.credential.scope)
+        if projection is None or facts is None or "%" in raw:
+            return False
+        key = read_key(raw, facts.id_type)
+        if key is None:
+            return False
+        document = self._cache.lookup_now(namespace, key, projection, facts.id_type)
+        if document is None:
+            return False
+        self._observe("single", namespace, "hit", started, 1)
+        size = len(document)
+        around.finish(context, 200, size)
+        reply = context.reply
+        reply.send(_HIT_MESSAGE % (context.traceparent, reply.date_line, size, reply.connection_line(), document))
+        return True
 
     async def fetch_document(self, context: RouteContext) -> Response:
         """GET …/documents/{doc_id}: one document; 404 when it does not exist."""

@@ -15,10 +15,11 @@ from hevlayer.gateway.relay import Relay
 from hevlayer.gateway.router import RouteContext
 from hevlayer.gateway.scanning import OFF_LOOP_BYTES, scan_query
 from hevlayer.gateway.spool import Intake, is_gzipped
+from hevlayer.http.errors import HttpClientError
 from hevlayer.http.messages import Headers, Response
 from hevlayer.kernels.splice import QueryScan
 from hevlayer.metrics.billing import read_billing
-from hevlayer.stores.turbopuffer import Answer
+from hevlayer.stores.turbopuffer import Answer, upstream_error
 from hevlayer.wire.headers import CONSISTENCY, STABLE_AS_OF, accepts_gzip, response_headers
 
 OK = 200
@@ -58,14 +59,15 @@ class QueryRoutes:
         mode: Mode,
         watermark_age_ms_max: int,
     ) -> None:
-        self._relay = relay
+        self.relay = relay
+        self.views = views
+        self.metrics = metrics
+        self.now = clock.monotonic
+        self.now_ms = clock.now_ms
+        self.mode = mode
+        self.watermark_age_ms_max = watermark_age_ms_max
         self._intake = intake
-        self._views = views
         self._vectors = vectors
-        self._metrics = metrics
-        self._now_ms = clock.now_ms
-        self._mode = mode
-        self._watermark_age_ms_max = watermark_age_ms_max
 
     async def query(self, context: RouteContext) -> Response:
         """A query of any shape and dialect."""
@@ -80,40 +82,74 @@ class QueryRoutes:
         context.has_rank_by = scan.has_rank_by
         if scan.multi:
             context.legs = scan.legs
-        view = self._views.view(context.namespace, context.credential.scope)
-        plan = plan_query(scan, view, self._mode, self._now_ms(), self._watermark_age_ms_max)
+        view = self.views.view(context.namespace, context.credential.scope)
+        plan = plan_query(scan, view, self.mode, self.now_ms(), self.watermark_age_ms_max)
         if isinstance(plan, NearestToId):
             try:
                 vector: bytes | None = await self._vectors.mean(context, plan.ids, view)
             except UpstreamRefusedError as refusal:
-                return self._relay.respond(context, refusal.answer)
+                return self.relay.respond(context, refusal.answer)
             read: Read = plan.read
         else:
             vector, read = None, plan
-        change = plan_change(scan, self._mode)
-        headers = self._relay.headers(context, identity=change.answer)
+        change = plan_change(scan, self.mode)
+        headers = self.relay.headers(context, identity=change.answer)
         call = _Call(context, scan, body, headers, change.excludes, vector, gzipped)
         consistency, answer = await self._carry_out(call, read)
+        return await self._answer(context, scan, change, answer, consistency, view.watermark_ms)
+
+    async def conclude(
+        self,
+        context: RouteContext,
+        scan: QueryScan,
+        body: bytes,
+        read: Read,
+        answer: Answer,
+        stable_as_of_ms: int | None,
+        excludes: bool,
+    ) -> Response:
+        """What follows the first answer to a query whose answer is not changed."""
+        self.relay.note(context, answer.status)
+        change = Change(excludes, strips=False, answer=False)
+        call = _Call(context, scan, body, self.relay.headers(context), excludes, None, gzipped=False)
+        consistency, answer = await self._after_first(call, read, answer)
+        return await self._answer(context, scan, change, answer, consistency, stable_as_of_ms)
+
+    async def _answer(
+        self,
+        context: RouteContext,
+        scan: QueryScan,
+        change: Change,
+        answer: Answer,
+        consistency: Consistency,
+        stable_as_of_ms: int | None,
+    ) -> Response:
         context.consistency = _HEADER_TEXTS[consistency]
         if answer.status != OK or answer.stream is not None or change.answer:
-            return await self._respond_otherwise(context, scan, change, answer, consistency, view.watermark_ms)
-        return self._respond(context, answer, consistency, view.watermark_ms)
+            return await self._respond_otherwise(context, scan, change, answer, consistency, stable_as_of_ms)
+        return self._respond(context, answer, consistency, stable_as_of_ms)
 
     async def _carry_out(self, call: "_Call", read: Read) -> tuple[Consistency, Answer]:
         match read:
             case Filtered(watermark_ms):
-                return Consistency.FILTERED, await self._send(call, eventual=True, watermark_ms=watermark_ms)
-            case RelayPlan(consistency, eventual, retry_watermark_ms):
+                answer = await self._send(call, eventual=True, watermark_ms=watermark_ms)
+            case RelayPlan(_, eventual, _):
                 answer = await self._send(call, eventual=eventual, watermark_ms=None)
-                if answer.status != TOO_MANY_REQUESTS or retry_watermark_ms is None:
-                    return consistency, answer
-                if answer.stream is not None:
-                    await answer.stream.aclose()
-                answer = await self._send(call, eventual=True, watermark_ms=retry_watermark_ms)
-                self._metrics.count_throttle_retry(call.context.namespace, answer.status)
-                return Consistency.FILTERED, answer
             case _:
                 assert_never(read)
+        return await self._after_first(call, read, answer)
+
+    async def _after_first(self, call: "_Call", read: Read, answer: Answer) -> tuple[Consistency, Answer]:
+        """How the query was read, and its answer: the first one, or that of the try after a 429."""
+        if isinstance(read, Filtered):
+            return Consistency.FILTERED, answer
+        if answer.status != TOO_MANY_REQUESTS or read.retry_watermark_ms is None:
+            return read.consistency, answer
+        if answer.stream is not None:
+            await answer.stream.aclose()
+        answer = await self._send(call, eventual=True, watermark_ms=read.retry_watermark_ms)
+        self.metrics.count_throttle_retry(call.context.namespace, answer.status)
+        return Consistency.FILTERED, answer
 
     async def _send(self, call: "_Call", *, eventual: bool, watermark_ms: int | None) -> Answer:
         body = call.scan.render(
@@ -125,7 +161,7 @@ class QueryRoutes:
                 body = original
             else:
                 body = gzip(body) if len(body) < OFF_LOOP_BYTES else await asyncio.to_thread(gzip, body)
-        return await self._relay.send(call.context, call.headers, body)
+        return await self.relay.send(call.context, call.headers, body)
 
     def _respond(
         self, context: RouteContext, answer: Answer, consistency: Consistency, stable_as_of_ms: int | None
@@ -154,12 +190,12 @@ class QueryRoutes:
         """Errors, answers that come in pieces, and answers that we change."""
         status, stream = answer.status, answer.stream
         if status != OK:
-            response = self._relay.respond(context, answer)
+            response = self.relay.respond(context, answer)
             if status not in _HIDING_STATUSES:
                 _tell(response.headers, consistency, stable_as_of_ms)
             return response
         if change.answer:
-            body = await self._relay.upstream.whole(answer)
+            body = await self.relay.upstream.whole(answer)
             if len(body) < OFF_LOOP_BYTES:
                 body = changed(body, scan, change)
             else:
@@ -170,7 +206,7 @@ class QueryRoutes:
             return await compressed(response) if accepted else response
         encoding = answer.header(b"content-encoding")
         if stream is None or stable_as_of_ms is None or (encoding is not None and encoding != b"identity"):
-            response = self._relay.respond(context, answer)
+            response = self.relay.respond(context, answer)
             _tell(response.headers, consistency, stable_as_of_ms)
             return response
         headers = response_headers(answer.headers)
@@ -180,7 +216,7 @@ class QueryRoutes:
     def _bill(self, context: RouteContext, body: bytes) -> None:
         billing = read_billing(body)
         if billing is not None:
-            self._metrics.add_billing(context.namespace, queried=billing.queried, returned=billing.returned)
+            self.metrics.add_billing(context.namespace, queried=billing.queried, returned=billing.returned)
 
 
 class _Call(NamedTuple):
@@ -193,6 +229,13 @@ class _Call(NamedTuple):
     excludes: bool
     vector: bytes | None
     gzipped: bool
+
+
+async def failed_call(error: BaseException) -> Response:
+    """Raises what an upstream call that failed means."""
+    if isinstance(error, HttpClientError):
+        raise upstream_error(error) from error
+    raise error
 
 
 def _tell(headers: Headers, consistency: Consistency, stable_as_of_ms: int | None) -> None:

@@ -42,6 +42,7 @@ from hevlayer.gateway.relay import Relay, RelayRoutes
 from hevlayer.gateway.router import QuickHandler, RouteHandler, Router
 from hevlayer.gateway.routes import ROUTES
 from hevlayer.gateway.spool import Intake, Spool
+from hevlayer.gateway.trail import Trail
 from hevlayer.gateway.write.execute import WriteRoutes
 from hevlayer.gateway.write.mirror import CacheMirror, WriteMirror
 from hevlayer.http.server import HttpServer, ServerConfig, serve
@@ -76,6 +77,7 @@ class Gateway:
         rng: random.Random | None = None,
         access_log: AccessLog | None = None,
         mirror: WriteMirror | None = None,
+        trail: Trail | None = None,
     ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
@@ -148,6 +150,7 @@ class Gateway:
             self.clock,
             mode=Mode(config.consistency),
             watermark_age_ms_max=config.watermark_age_ms_max,
+            trail=trail,
         )
         writes = WriteRoutes(
             self.relay,
@@ -163,7 +166,7 @@ class Gateway:
             self.cache, LocalObjects(self._cache_dir / "owners", operation_seconds=STORE_SECONDS), self.clock
         )
         fetches = FetchRoutes(
-            self.cache, self.upstream, self.registry, self.clock, owners=owners, observer=self.metrics
+            self.cache, self.upstream, self.registry, self.clock, owners=owners, observer=self.metrics, trail=trail
         )
         self._forget_facts = fetches.forget
         self.registry.on_epoch(self._void)

@@ -77,7 +77,9 @@ class Benches:
     made: list[Bench] = field(default_factory=list)
     upstreams: list[RecordingUpstream] = field(default_factory=list)
 
-    async def __call__(self, *, watched: bool = False, mirror: Any = None, rng: Any = None, **settings: Any) -> Bench:
+    async def __call__(
+        self, *, watched: bool = False, mirror: Any = None, rng: Any = None, trail: Any = None, **settings: Any
+    ) -> Bench:
         upstream = RecordingUpstream()
         await upstream.__aenter__()
         self.upstreams.append(upstream)
@@ -98,7 +100,7 @@ class Benches:
                 **settings,
             }
         ).check()
-        gateway = Gateway(config, access_log=AccessLog(9, write), mirror=mirror, rng=rng)
+        gateway = Gateway(config, access_log=AccessLog(9, write), mirror=mirror, rng=rng, trail=trail)
         if not watched:
             # Polls would stand among the recorded requests.
             gateway.watcher.run = _never  # type: ignore[method-assign]

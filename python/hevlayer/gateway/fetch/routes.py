@@ -21,6 +21,7 @@ from hevlayer.gateway.fetch.reader import (
     gather_all,
 )
 from hevlayer.gateway.router import Finisher, RouteContext
+from hevlayer.gateway.trail import FROM_CACHE, FROM_UPSTREAM, Trail
 from hevlayer.http.framing import status_line
 from hevlayer.http.messages import Response
 from hevlayer.kernels.doccache import DocProjection, DocRows
@@ -66,11 +67,13 @@ class FetchRoutes:
         *,
         owners: CacheOwners | None = None,
         observer: FetchObserver | None = None,
+        trail: Trail | None = None,
     ) -> None:
         self._cache = cache
         self._owners = owners
         self._now = clock.monotonic
         self._observer = observer
+        self._trail = trail
         self._facts = FactsOfNamespaces(upstream, views, clock)
         self._reader = DocumentReader(upstream, cache)
         self._flights: Flights[FlightKey, DocRows] = Flights()
@@ -103,6 +106,8 @@ class FetchRoutes:
         around.finish(context, 200, size)
         reply = context.reply
         reply.send(_HIT_MESSAGE % (context.traceparent, reply.date_line, size, reply.connection_line(), document))
+        if self._trail is not None:
+            self._trail.fetched(context, (raw,), FROM_CACHE)
         return True
 
     async def fetch_document(self, context: RouteContext) -> Response:
@@ -123,6 +128,7 @@ class FetchRoutes:
                 found = await self._cache.lookup(namespace, document_id.key, projection, facts.id_type)
             if type(found) is bytes:
                 self._observe("single", namespace, "hit", started, 1)
+                self._tell(context, (text,), FROM_CACHE)
                 return Response(200, [JSON_CONTENT_TYPE, _HIT], found)
             assert isinstance(found, Miss)
             result = "miss-on-error" if found.failed else "miss"
@@ -130,6 +136,7 @@ class FetchRoutes:
         except RefusedError as refusal:
             return _relayed(refusal)
         self._observe("single", namespace, result, started, 1)
+        self._tell(context, (text,), FROM_UPSTREAM)
         return Response(200, [JSON_CONTENT_TYPE, (CACHE_HEADER, result.encode())], document)
 
     async def _read_one(
@@ -211,6 +218,11 @@ class FetchRoutes:
                 for each in absent:
                     if documents[each.key] is None:
                         documents[each.key] = rows.document(each.key, projection)
+        if self._trail is not None:
+            read = {each.key for each in absent}
+            given = [(text, key) for text, key in spelled.items() if key is not None and documents[key] is not None]
+            self._tell(context, [text for text, key in given if key not in read], FROM_CACHE)
+            self._tell(context, [text for text, key in given if key in read], FROM_UPSTREAM)
         result = batch_result(len(keys), len(absent), failed=failed)
         return render_batch(spelled, documents, facts.id_type), result
 
@@ -274,6 +286,10 @@ class FetchRoutes:
         if fresh.id_type == facts.id_type:
             raise refusal
         return fresh
+
+    def _tell(self, context: RouteContext, doc_ids: Sequence[str], served_from: str) -> None:
+        if self._trail is not None and doc_ids:
+            self._trail.fetched(context, doc_ids, served_from)
 
     def _observe(self, operation: str, namespace: str, result: str, started: float, ids: int) -> None:
         if self._observer is not None:

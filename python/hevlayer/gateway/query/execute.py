@@ -15,6 +15,8 @@ from hevlayer.gateway.relay import Relay
 from hevlayer.gateway.router import RouteContext
 from hevlayer.gateway.scanning import OFF_LOOP_BYTES, scan_query
 from hevlayer.gateway.spool import Intake, is_gzipped
+from hevlayer.gateway.trail import ServedQuery, Trail
+from hevlayer.http.client import ResponseStream
 from hevlayer.http.errors import HttpClientError
 from hevlayer.http.messages import Headers, Response
 from hevlayer.kernels.splice import QueryScan
@@ -58,6 +60,7 @@ class QueryRoutes:
         *,
         mode: Mode,
         watermark_age_ms_max: int,
+        trail: Trail | None = None,
     ) -> None:
         self.relay = relay
         self.views = views
@@ -66,6 +69,7 @@ class QueryRoutes:
         self.now_ms = clock.now_ms
         self.mode = mode
         self.watermark_age_ms_max = watermark_age_ms_max
+        self.trail = trail
         self._intake = intake
         self._vectors = vectors
 
@@ -96,7 +100,7 @@ class QueryRoutes:
         headers = self.relay.headers(context, identity=change.answer)
         call = _Call(context, scan, body, headers, change.excludes, vector, gzipped)
         consistency, answer = await self._carry_out(call, read)
-        return await self._answer(context, scan, change, answer, consistency, view.watermark_ms)
+        return await self._answer(call, change, answer, consistency, view.watermark_ms)
 
     async def conclude(
         self,
@@ -113,21 +117,30 @@ class QueryRoutes:
         change = Change(excludes, strips=False, answer=False)
         call = _Call(context, scan, body, self.relay.headers(context), excludes, None, gzipped=False)
         consistency, answer = await self._after_first(call, read, answer)
-        return await self._answer(context, scan, change, answer, consistency, stable_as_of_ms)
+        return await self._answer(call, change, answer, consistency, stable_as_of_ms)
 
     async def _answer(
-        self,
-        context: RouteContext,
-        scan: QueryScan,
-        change: Change,
-        answer: Answer,
-        consistency: Consistency,
-        stable_as_of_ms: int | None,
+        self, call: "_Call", change: Change, answer: Answer, consistency: Consistency, stable_as_of_ms: int | None
     ) -> Response:
+        context = call.context
         context.consistency = _HEADER_TEXTS[consistency]
-        if answer.status != OK or answer.stream is not None or change.answer:
-            return await self._respond_otherwise(context, scan, change, answer, consistency, stable_as_of_ms)
-        return self._respond(context, answer, consistency, stable_as_of_ms)
+        if answer.status != OK:
+            response = self.relay.respond(context, answer)
+            if answer.status not in _HIDING_STATUSES:
+                _tell(response.headers, consistency, stable_as_of_ms)
+            return response
+        if change.answer:
+            answer = await self._changed(call.scan, change, answer)
+            response = self._respond(context, answer, consistency, stable_as_of_ms)
+            if accepts_gzip(context.request.header(b"accept-encoding")):
+                response = await compressed(response)
+        elif answer.stream is None:
+            response = self._respond(context, answer, consistency, stable_as_of_ms)
+        else:
+            response = self._respond_in_pieces(context, answer, answer.stream, consistency, stable_as_of_ms)
+        if self.trail is not None:
+            self.trail.queried(context, ServedQuery(call.scan, call.body, answer, stable_as_of_ms))
+        return response
 
     async def _carry_out(self, call: "_Call", read: Read) -> tuple[Consistency, Answer]:
         match read:
@@ -178,34 +191,24 @@ class QueryRoutes:
             return Response(OK, headers, body)
         return Response(OK, headers, with_stable_as_of(body, stable_as_of_ms))
 
-    async def _respond_otherwise(
+    async def _changed(self, scan: QueryScan, change: Change, answer: Answer) -> Answer:
+        body = await self.relay.upstream.whole(answer)
+        if len(body) < OFF_LOOP_BYTES:
+            body = changed(body, scan, change)
+        else:
+            body = await asyncio.to_thread(changed, body, scan, change)
+        return Answer(OK, [pair for pair in answer.headers if pair[0] != b"content-encoding"], body)
+
+    def _respond_in_pieces(
         self,
         context: RouteContext,
-        scan: QueryScan,
-        change: Change,
         answer: Answer,
+        stream: ResponseStream,
         consistency: Consistency,
         stable_as_of_ms: int | None,
     ) -> Response:
-        """Errors, answers that come in pieces, and answers that we change."""
-        status, stream = answer.status, answer.stream
-        if status != OK:
-            response = self.relay.respond(context, answer)
-            if status not in _HIDING_STATUSES:
-                _tell(response.headers, consistency, stable_as_of_ms)
-            return response
-        if change.answer:
-            body = await self.relay.upstream.whole(answer)
-            if len(body) < OFF_LOOP_BYTES:
-                body = changed(body, scan, change)
-            else:
-                body = await asyncio.to_thread(changed, body, scan, change)
-            plain = [pair for pair in answer.headers if pair[0] != b"content-encoding"]
-            response = self._respond(context, Answer(OK, plain, body), consistency, stable_as_of_ms)
-            accepted = accepts_gzip(context.request.header(b"accept-encoding"))
-            return await compressed(response) if accepted else response
         encoding = answer.header(b"content-encoding")
-        if stream is None or stable_as_of_ms is None or (encoding is not None and encoding != b"identity"):
+        if stable_as_of_ms is None or (encoding is not None and encoding != b"identity"):
             response = self.relay.respond(context, answer)
             _tell(response.headers, consistency, stable_as_of_ms)
             return response

@@ -11,6 +11,7 @@ from hevlayer.gateway.query.execute import OK, QueryRoutes, failed_call
 from hevlayer.gateway.query.plan import Consistency, Filtered, Mode, Read, Relay, plan_read
 from hevlayer.gateway.router import Finisher, RouteContext
 from hevlayer.gateway.scanning import OFF_LOOP_BYTES
+from hevlayer.gateway.trail import ServedQuery
 from hevlayer.http.client import ClientResponse
 from hevlayer.http.framing import status_line
 from hevlayer.kernels.http import ENCODED
@@ -132,6 +133,8 @@ class _Call:
             context.reply.answer(self.around.carry(context, failed_call(error)))
             return
         reply.send(message)
+        if routes.trail is not None:
+            routes.trail.queried(context, ServedQuery(self.scan, self.body, answer, at_ms))
 
     def set_exception(self, error: BaseException, /) -> None:
         context = self.context

@@ -172,7 +172,8 @@ class Engine(Protocol):
         """
 
     async def beneath(self, token: int, namespace: str, keys: Sequence[bytes]) -> DocRows:
-        """The rows beneath this write's marks, of ids that are not contended so far; for patches."""
+        """The rows beneath this write's marks, of ids that are not contended so far; for patches. An engine that may
+        lose a mark alone, without every row, has none."""
 
     async def clear(self, namespace: str) -> None:
         """A new epoch: no row of the namespace from before is served again, no earlier ticket is good, holes, losses
@@ -182,7 +183,7 @@ class Engine(Protocol):
         """States all that `owner`, one policy, could not mark or clear: None is everything, empty is nothing.
 
         While a namespace is owed by anyone, nothing of it is served or filled; if its owner dies, it gets a new epoch
-        first. An engine may stop serving more than that. This must work when a mark does not, as far as it can: on a
+        first, and stays as marked for `UNKNOWN_WRITE_SECONDS`. An engine may stop serving more than that. This must work when a mark does not, as far as it can: on a
         full disk, with a lock that is held.
         """
 

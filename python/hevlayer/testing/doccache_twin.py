@@ -225,10 +225,12 @@ class TwinStore:
         self.writes.clear()
 
     def crash(self, owner: int) -> None:
-        """A gateway died: its debts are paid, its marks end as unknown."""
+        """A gateway died in debt, or without."""
         owed = self.owed.pop(owner, ())
-        for name in self.namespaces if owed is None else owed:
+        for name in list(self.namespaces) if owed is None else owed:
             self.clear(self.namespace(name))
+            # A write that it could not mark may yet take effect.
+            self.mark(-next(self.moments), name, None, self.unknown_write_seconds)
 
 
 class TwinEngine:

@@ -2,7 +2,7 @@
 # Passes every test. Each stage says what it does and how long it took.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scripts/system_packages.sh go node
+scripts/system_packages.sh go node victoria-metrics
 
 stage() {
   local name=$1; shift

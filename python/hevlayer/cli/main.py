@@ -4,8 +4,9 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from typing import Any
 
-from hevlayer.cli import dev, gateway, origin
+from hevlayer.cli import dev, gateway, metrics, origin
 from hevlayer.cli.options import Command, add_options
 from hevlayer.errors import ConfigurationError
 
@@ -25,8 +26,12 @@ COMMANDS: tuple[Command, ...] = (
     dev.COMMAND,
     gateway.COMMAND,
     origin.COMMAND,
+    metrics.RULES,
     Command("version", "print the version", (), _version),
 )
+
+GROUPS = {"metrics": "what the gateway exports, as files"}
+"""What the help says of commands whose name has two words."""
 
 
 def build_parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
@@ -34,9 +39,14 @@ def build_parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
         prog="hevlayer", description="A gateway for retrieval systems in front of Turbopuffer."
     )
     subparsers = parser.add_subparsers(dest="command", metavar="command", required=True)
+    groups: dict[str, Any] = {}
     for command in commands:
-        subparser = subparsers.add_parser(
-            command.name,
+        group, _, name = command.name.rpartition(" ")
+        if group and group not in groups:
+            own = subparsers.add_parser(group, help=GROUPS[group], description=f"{GROUPS[group].capitalize()}.")
+            groups[group] = own.add_subparsers(dest="subcommand", metavar="command", required=True)
+        subparser = groups.get(group, subparsers).add_parser(
+            name,
             help=command.help,
             description=f"{command.help[:1].upper()}{command.help[1:]}.",
             epilog="Every option can be set by the environment variable in brackets; the command line wins."
@@ -50,7 +60,8 @@ def build_parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the process's exit status."""
     arguments = vars(build_parser(COMMANDS).parse_args(argv))
-    command = next(command for command in COMMANDS if command.name == arguments["command"])
+    name = " ".join(filter(None, (arguments["command"], arguments.get("subcommand"))))
+    command = next(command for command in COMMANDS if command.name == name)
     try:
         return command.run(command.read(arguments))
     except ConfigurationError as error:

@@ -68,7 +68,7 @@ def test_help_names_the_commands(capsys):
     assert caught.value.code == 0
     shown = capsys.readouterr().out
     for command in main.COMMANDS:
-        assert command.name in shown
+        assert command.name.partition(" ")[0] in shown
 
 
 def test_every_option_has_a_variable_in_help(capsys):

@@ -79,7 +79,7 @@ def test_names_and_variables_are_unique_and_shown(command, capsys):
     assert max(Counter(option.name for option in command.options).values(), default=1) == 1
     assert max(Counter(option.env for option in command.options).values(), default=1) == 1
     with pytest.raises(SystemExit):
-        build_parser(COMMANDS).parse_args([command.name, "--help"])
+        build_parser(COMMANDS).parse_args([*command.name.split(), "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     for option in command.options:
         assert re.fullmatch(r"[A-Z][A-Z0-9_]+", option.env)

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from hevlayer.errors import GatewayTimeoutError, NotFoundError, ServiceUnavailableError, UpstreamError, ValidationError
+from hevlayer.errors import GatewayTimeoutError, NotFoundError, UpstreamError, ValidationError
 from hevlayer.gateway.auth import ANONYMOUS, Authenticator
 from hevlayer.gateway.observe import (
     CacheConnection,
@@ -44,8 +44,11 @@ class Cache(NothingCached):
 
 
 class Answer:
-    def __init__(self, status, headers, body):
-        self.status, self.headers, self.body = status, headers, body
+    def __init__(self, status, headers, body, stream=None):
+        self.status, self.headers, self.body, self.stream = status, headers, body, stream
+
+    def header(self, name):
+        return dict(self.headers).get(name)
 
 
 class Backend:
@@ -149,8 +152,13 @@ async def test_the_catalog_refuses_what_it_does_not_have():
 
 
 async def test_promql_needs_a_metrics_store():
-    with pytest.raises(ServiceUnavailableError, match="METRICS_BACKEND_URL"):
-        await handlers()["promql"](context("/v2/metrics/query?query=up"))
+    asked = context("/v2/metrics/query?query=up")
+    response = await handlers()["promql"](asked)
+    answer = orjson.loads(response.body)
+    assert (response.status, answer["status"], answer["errorType"]) == (503, "error", "unavailable")
+    assert "METRICS_BACKEND_URL" in answer["error"]
+    assert asked.failure == "service_unavailable"
+    assert (b"retry-after", b"1") in response.headers
 
 
 @pytest.mark.parametrize(
@@ -183,13 +191,54 @@ async def test_promql_forms_keep_their_body():
 
 
 @pytest.mark.parametrize(
-    ("failure", "error"),
+    ("failure", "status", "kind"),
     [
-        (UpstreamError("the upstream cannot be reached"), UpstreamError),
-        (GatewayTimeoutError("the upstream did not answer in time"), GatewayTimeoutError),
+        (UpstreamError("the upstream cannot be reached"), 502, "internal"),
+        (GatewayTimeoutError("the upstream did not answer in time"), 504, "timeout"),
     ],
 )
-async def test_a_metrics_store_that_is_away_is_named(failure, error):
-    with pytest.raises(error, match="the metrics store") as raised:
-        await handlers(backend=Backend(failure))["promql"](context("/v2/metrics/query"))
-    assert type(raised.value) is error
+async def test_a_metrics_store_that_is_away_is_named(failure, status, kind):
+    response = await handlers(backend=Backend(failure))["promql"](context("/v2/metrics/query"))
+    answer = orjson.loads(response.body)
+    assert (response.status, answer["status"], answer["errorType"]) == (status, "error", kind)
+    assert answer["error"].startswith("the metrics store ")
+    assert "upstream" not in answer["error"]
+
+
+async def test_a_long_answer_is_passed_on_as_it_arrives():
+    async def parts():
+        yield b'{"status":'
+        yield b'"success"}'
+
+    answer = Answer(200, [(b"content-encoding", b"gzip"), (b"content-length", b"20")], None, parts())
+    backend = Backend(answer)
+    asked = context("/v2/metrics/query", headers=[(b"accept-encoding", b"gzip")])
+    response = await handlers(backend=backend)["promql"](asked)
+    assert (b"accept-encoding", b"gzip") in backend.sent[0][2]
+    assert [part async for part in response.body] == [b'{"status":', b'"success"}']
+    assert response.headers == [
+        (b"content-type", b"application/json"),
+        (b"content-encoding", b"gzip"),
+        (b"content-length", b"20"),
+    ]
+
+
+@pytest.mark.parametrize("handler", ["metrics_catalog", "metrics_catalog_entry"])
+async def test_a_catalog_that_the_caller_has_is_not_sent_again(handler):
+    routes = handlers()
+    parameters = {"name": "layer_tpuf_inflight"} if handler == "metrics_catalog_entry" else {}
+
+    async def ask(held):
+        headers = [] if held is None else [(b"if-none-match", held)]
+        return await routes[handler](context("/v2/metrics/catalog", headers=headers, **parameters))
+
+    first = await ask(None)
+    tag = dict(first.headers)[b"etag"]
+    assert first.status == 200
+    for held in (tag, b"W/" + tag, b'"other", ' + tag, b"*"):
+        again = await ask(held)
+        assert (again.status, again.body, dict(again.headers)[b"etag"]) == (304, b"", tag)
+    assert (await ask(b'"other"')).body == first.body
+    if handler == "metrics_catalog":
+        part = await routes[handler](context("/v2/metrics/catalog?family=query"))
+        assert dict(part.headers)[b"etag"] != tag

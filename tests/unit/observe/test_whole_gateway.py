@@ -112,7 +112,7 @@ async def test_the_process_routes_answer_without_a_key(stage):
         assert answer.status == 200
         await answer.read(10_000_000)
     status, body = await stage.ask("GET", b"/v2/metrics/query?query=up")
-    assert (status, orjson.loads(body)["error"]) == (503, "service_unavailable")
+    assert (status, orjson.loads(body)["errorType"]) == (503, "unavailable")
 
 
 async def test_a_delete_goes_through_the_whole_gateway(stage):

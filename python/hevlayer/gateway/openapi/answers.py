@@ -93,3 +93,5 @@ CACHE = {
     "schema": {"type": "string", "enum": ["hit", "partial", "miss", "miss-on-error"]},
 }
 TRACE = {"traceparent": _TRACE}
+ETAG = {"description": "Changes with the answer's text.", "schema": string()}
+NOT_MODIFIED = response("The caller's copy is current.", headers={"etag": ETAG})

@@ -8,7 +8,9 @@ from hevlayer.gateway.openapi.answers import (
     ANYWHERE,
     CACHE,
     CONSISTENCY,
+    ETAG,
     JSON,
+    NOT_MODIFIED,
     STABLE_AS_OF,
     TEXT,
     TRACE,
@@ -86,6 +88,12 @@ _STEPS = tuple(
     _query_parameter(name, boolean(), f"`false` switches the {name} step off.")
     for name in ("turbopuffer", "documents", "snapshots")
 )
+_IF_NONE_MATCH = {
+    "name": "if-none-match",
+    "in": "header",
+    "description": "ETags that the caller holds.",
+    "schema": string(),
+}
 _PROMQL_PARAMETERS = tuple(
     _query_parameter(name, string(), text)
     for name, text in (("query", "PromQL."), ("time", "Of an instant query."), ("timeout", "A duration."))
@@ -118,7 +126,8 @@ def _promql(summary: str, parameters: tuple[Any, ...], *, form: bool) -> Operati
         parameters=parameters,
         body={_FORM: ref("PromqlForm")} if form else {},
         body_required=False,
-        text="Passed to the server of `METRICS_BACKEND_URL` as it is; 503 while that is not set.",
+        text="Passed to the server of `METRICS_BACKEND_URL` as it is; 503 while that is not set. Errors have "
+        "Prometheus's shape.",
     )
 
 
@@ -280,13 +289,18 @@ OPERATIONS: dict[str, Operation] = {
     "metrics_catalog": Operation(
         "The catalog of metrics",
         _METRICS,
-        _ok("MetricCatalog"),
+        {**_ok("MetricCatalog", headers={"etag": ETAG}), 304: NOT_MODIFIED},
         (401, 404, 422),
         relayed=False,
-        parameters=(_query_parameter("family", words(*FAMILIES), "Only this family."),),
+        parameters=(_query_parameter("family", words(*FAMILIES), "Only this family."), _IF_NONE_MATCH),
     ),
     "metrics_catalog_entry": Operation(
-        "One metric of the catalog", _METRICS, _ok("MetricCatalogEntry"), (401, 404), relayed=False
+        "One metric of the catalog",
+        _METRICS,
+        {**_ok("MetricCatalogEntry", headers={"etag": ETAG}), 304: NOT_MODIFIED},
+        (401, 404),
+        relayed=False,
+        parameters=(_IF_NONE_MATCH,),
     ),
     "promql": _promql("Instant query", _PROMQL_PARAMETERS, form=False),
     "promql_form": _promql("Instant query by form", _PROMQL_PARAMETERS, form=True),

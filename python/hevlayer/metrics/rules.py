@@ -1,0 +1,43 @@
+"""The catalog's alerts as a Prometheus rule file, which vmalert reads as well."""
+
+import json
+from collections.abc import Iterable, Sequence
+
+from hevlayer.metrics.catalog import FAMILIES
+from hevlayer.metrics.registry import Declaration
+
+
+def rule_file(declarations: Iterable[Declaration]) -> str:
+    """YAML: one group a family, one rule an alert, in the catalog's order.
+
+    Texts are written as JSON strings, which are YAML ones with nothing to guess about quotes, colons or braces.
+    """
+    chosen = sorted(declarations, key=lambda each: (FAMILIES.index(each.family), each.name))
+    lines = ["# Written by `hevlayer metrics rules`; change the metric's declaration instead.", "groups:"]
+    for family in FAMILIES:
+        alerting = [each for each in chosen if each.family == family and each.alert is not None]
+        if alerting:
+            lines += [f"  - name: {json.dumps(f'hevlayer-{family}')}", "    rules:"]
+            lines += [line for declared in alerting for line in _rule(declared)]
+    return "\n".join(lines) + "\n"
+
+
+def _rule(declared: Declaration) -> Sequence[str]:
+    alert = declared.alert
+    assert alert is not None
+    return (
+        f"      - alert: {json.dumps(alert_name(declared.name))}",
+        f"        expr: {json.dumps(alert.expr)}",
+        f"        for: {json.dumps(alert.held_for)}",
+        "        labels:",
+        f"          family: {json.dumps(declared.family)}",
+        f"          metric: {json.dumps(declared.name)}",
+        "        annotations:",
+        f"          summary: {json.dumps(alert.summary)}",
+        f"          description: {json.dumps(declared.help)}",
+    )
+
+
+def alert_name(metric: str) -> str:
+    """The metric's name in the capitals that alert names have: `layer_cache_errors_total`, `LayerCacheErrorsTotal`."""
+    return "".join(part.capitalize() for part in metric.split("_"))

@@ -421,6 +421,9 @@ class DocRows:
     def keys(self) -> list[bytes]:
         """The rows' keys, each once."""
 
+    def ends(self) -> tuple[bytes, bytes] | None:
+        """The first and the last row's key, in the answer's order; None when there is no row."""
+
     def only(self, key: bytes) -> DocRows:
         """The row of `key` alone, if it is there."""
 

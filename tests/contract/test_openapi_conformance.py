@@ -50,10 +50,18 @@ NEGATABLE = [label for label, each in OPERATIONS.items() if each.body or each.qu
 # that it did not make.
 MEANT = {label: (503, "no metrics store") for label in OPERATIONS if re.search("/v2/metrics/(query|api)", label)}
 MEANT |= dict.fromkeys(("GET /v1/namespaces", "GET /v2/namespaces"), (500, "Unknown error"))
+# Without a key of its own, a gateway keeps a name's place in the cache for a minute after its namespace was replaced.
+MEANT["POST /v2/namespaces/{namespace}/warm"] = (503, "another namespace of this name")
 # What the local origin does not have.
 NOT_THERE = ("read_only_optimize", "/v1/vectors/", "explain_query", "operations/{token}")
-# A namespace is deleted once; not every generated id is a document's.
-NOT_ALWAYS_THERE = ("DELETE /v2/namespaces/{namespace}", "GET /v2/namespaces/{namespace}/documents/{doc_id}")
+# A namespace is deleted once; not every generated id is a document's, and none a job's.
+NOT_ALWAYS_THERE = (
+    "DELETE /v2/namespaces/{namespace}",
+    "GET /v2/namespaces/{namespace}/documents/{doc_id}",
+    "POST /v2/namespaces/{namespace}/warm",
+    "GET /v2/namespaces/{namespace}/warm-jobs/{job_id}",
+    "DELETE /v2/namespaces/{namespace}/warm-jobs/{job_id}",
+)
 SUCCEEDS = [
     label
     for label in SHARP

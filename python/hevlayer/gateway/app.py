@@ -16,11 +16,13 @@ from hevlayer.gateway.access_log import OFF, AccessLog
 from hevlayer.gateway.auth import Authenticator, BackgroundBearers, Credential, Grants
 from hevlayer.gateway.config import GatewayConfig
 from hevlayer.gateway.consistency import FloorKeeper, Registry, Stamper, Watcher
+from hevlayer.gateway.consistency.decide import plan_watermark
 from hevlayer.gateway.consistency.facts import read_created_at
 from hevlayer.gateway.drain import Drain, Phase
 from hevlayer.gateway.fetch import CacheOwners, FetchRoutes
 from hevlayer.gateway.fetch.owners import STORE_SECONDS
 from hevlayer.gateway.heap import keep_heap
+from hevlayer.gateway.jobs import Jobs, MemoryJobStore
 from hevlayer.gateway.logs import configure_logging
 from hevlayer.gateway.middleware import Pipeline
 from hevlayer.gateway.namespaces import CleanupStep, Deletion, NamespaceRoutes, RelayedExchanges
@@ -28,21 +30,25 @@ from hevlayer.gateway.observe import (
     DocumentCacheStates,
     attach_access_log,
     attach_consistency,
+    attach_own_work,
     attach_process,
     attach_server,
     observe_handlers,
     scheduled_work_note,
 )
 from hevlayer.gateway.openapi import OpenApiRoutes
+from hevlayer.gateway.permits import PermitLedger
 from hevlayer.gateway.query.execute import QueryRoutes
 from hevlayer.gateway.query.nearest import StoredVectors
 from hevlayer.gateway.query.plan import Mode
 from hevlayer.gateway.query.quick import QuickQueries
+from hevlayer.gateway.reads import Reads
 from hevlayer.gateway.relay import Relay, RelayRoutes
 from hevlayer.gateway.router import QuickHandler, RouteHandler, Router
 from hevlayer.gateway.routes import ROUTES
 from hevlayer.gateway.spool import Intake, Spool
 from hevlayer.gateway.trail import Trail
+from hevlayer.gateway.warm import HintRoutes, WarmRoutes, Warms
 from hevlayer.gateway.write.execute import WriteRoutes
 from hevlayer.gateway.write.mirror import CacheMirror, WriteMirror
 from hevlayer.http.server import HttpServer, ServerConfig, serve
@@ -170,18 +176,32 @@ class Gateway:
         )
         self._forget_facts = fetches.forget
         self.registry.on_epoch(self._void)
-        states = DocumentCacheStates(self.cache, config.cache_engine)
+        self.jobs = Jobs(
+            MemoryJobStore(),
+            self.clock,
+            self.metrics,
+            ttl_seconds=config.job_ttl_seconds,
+            job_seconds_max=config.job_seconds_max,
+        )
+        self.permits = PermitLedger(self.clock, self.metrics)
+        objects = LocalObjects(config.objects_dir or self.data_dir)
+        reads = Reads(self.upstream, self.permits, self.clock, rng=self.rng)
+        warms = Warms(self.cache, self.jobs, reads, self.registry, owners, self.clock, self._settled_cut)
+        warm_routes = WarmRoutes(warms, self.jobs)
+        exchanges = RelayedExchanges(self.relay, self.bearers, self.clock)
+        hints = HintRoutes(exchanges, warms, rows_max=config.warm_rows_max)
+        states = DocumentCacheStates(self.cache, warms.inflight, config.cache_engine)
         self.namespaces = NamespaceRoutes(
-            RelayedExchanges(self.relay, self.bearers, self.clock),
+            exchanges,
             self.registry,
-            LocalObjects(config.objects_dir or self.data_dir),
+            objects,
             self.bearers,
             states,
             strip_schema,
             self.metrics,
             self.clock,
             listing_ttl_ms=config.namespace_list_cache_ttl_ms,
-            steps=(CleanupStep("document_cache", self._void_deleted),),
+            steps=(CleanupStep("document_cache", self._void_deleted), CleanupStep("jobs", self._forget_jobs)),
         )
         self.metrics_backend = self._backend(config.metrics_backend_url, quick)
         handlers: Mapping[str, RouteHandler] = {
@@ -196,6 +216,11 @@ class Gateway:
             "fetch_document": fetches.fetch_document,
             "fetch_documents": fetches.fetch_documents,
             **self.namespaces.handlers,
+            "hint_cache_warm": hints.hint_cache_warm,
+            "warm": warm_routes.warm,
+            "list_warm_jobs": warm_routes.list_warm_jobs,
+            "warm_job": warm_routes.warm_job,
+            "delete_warm_job": warm_routes.delete_warm_job,
             "openapi": OpenApiRoutes().openapi,
             **observe_handlers(
                 __version__,
@@ -216,6 +241,7 @@ class Gateway:
         attach_server(self.metrics, self._open_connections, self._requests_in_flight)
         attach_process(self.metrics)
         attach_access_log(self.metrics, self.access_log)
+        attach_own_work(self.metrics, self.jobs, self.permits)
         self.pipeline = Pipeline(
             Router(ROUTES, handlers, quick_handlers),
             self.authenticator,
@@ -302,8 +328,17 @@ class Gateway:
         self._forget_facts(deletion.namespace)
         await self.cache.new_epoch(deletion.namespace)
 
-    def _watched(self) -> list[str]:
-        return list(dict.fromkeys(entry.namespace for entry in self.registry))
+    async def _forget_jobs(self, deletion: Deletion) -> None:
+        await self.jobs.delete_namespace(deletion.namespace, deletion.started_at_ms)
+
+    def _settled_cut(self, namespace: str) -> int | None:
+        """The stamp up to which every write of a namespace has a definite answer now, those of others by the margin."""
+        now_ms = self.stamper.now_ms()
+        floor_ms = self.stamper.open_window(namespace).close()
+        return plan_watermark(now_ms, self.config.consistency_safety_margin_ms, floor_ms)
+
+    def _watched(self) -> list[tuple[str, int | None]]:
+        return list({entry.namespace: (entry.namespace, entry.view.watermark_ms) for entry in self.registry}.values())
 
     def _open_connections(self) -> int:
         return 0 if self._server is None else self._server.connections
@@ -342,6 +377,7 @@ class Gateway:
         self.supervisor.start("floor keeper", self.floor.run)
         self.supervisor.start("unfinished deletes", self.namespaces.deletes.run)
         self.supervisor.start("document cache upkeep", self.cache.run)
+        self.supervisor.start("jobs", self.jobs.run)
         if self.access_log.enabled:
             self.supervisor.start("access log", self._flush_access_log)
         self._server = await serve(
@@ -371,6 +407,7 @@ class Gateway:
             if not finished:
                 log.warning("requests were still running at the end of the drain")
             await self._server.close()
+        await self.jobs.close()
         await self.watcher.close()
         await self.supervisor.close()
         await self.floor.stop()

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hevlayer.errors import ConfigurationError
+from hevlayer.gateway.jobs.runner import JOB_SECONDS_MAX
+from hevlayer.gateway.jobs.runner import TTL_SECONDS as TTL_SECONDS_OF_JOBS
 from hevlayer.settings import (
     JointRule,
     choice,
@@ -43,6 +45,7 @@ _REGION = re.compile(r"[A-Za-z0-9-]{1,63}")
 _LISTEN, _UPSTREAM, _LIMITS, _DEADLINES = "Listening and keys", "Upstream", "Limits", "Deadlines"
 _DATABASE = "PostgreSQL"
 _CONSISTENCY, _NAMESPACES, _OBSERVE, _CACHE = "Stable reads", "Namespaces", "Metrics and health", "Document cache"
+_JOBS = "Jobs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -375,6 +378,29 @@ class GatewayConfig:
     def cache_engine(self) -> str:
         """`embedded`, `aerospike` or `off`."""
         return self.cache or ("aerospike" if self.aerospike_hosts else "embedded")
+
+    # --- jobs ---
+    job_ttl_seconds: float = setting(
+        TTL_SECONDS_OF_JOBS,
+        "LAYER_JOB_TTL_SECONDS",
+        seconds(1, 31_536_000),
+        "for which a job that has ended, and its results, are kept",
+        section=_JOBS,
+    )
+    job_seconds_max: float = setting(
+        JOB_SECONDS_MAX,
+        "LAYER_JOB_TIMEOUT_SECONDS",
+        seconds(1, 604_800),
+        "for one job's work; a job that needs more fails",
+        section=_JOBS,
+    )
+    warm_rows_max: int = setting(
+        1_000_000,
+        "LAYER_WARM_ROWS_MAX",
+        whole(0, 1_000_000_000_000),
+        "rows of a namespace that a warm hint still warms; a warm that is asked for has no such limit",
+        section=_JOBS,
+    )
 
     @property
     def upstream_base_url(self) -> str:

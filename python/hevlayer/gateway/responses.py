@@ -5,11 +5,18 @@ from hevlayer.http.messages import Headers, Response
 from hevlayer.wire.bodies import JSON_CONTENT_TYPE, encode, error_body
 
 RETRY_AFTER_SECONDS = 1
+TEXT_CONTENT_TYPE = (b"content-type", b"text/plain; charset=utf-8")
 
 
 def json_response(status: int, value: object, headers: Headers | None = None) -> Response:
     """An answer with `value` as JSON text."""
     return Response(status, [JSON_CONTENT_TYPE, *(headers or [])], encode(value))
+
+
+def relayed_answer(status: int, body: bytes) -> Response:
+    """An upstream answer to a request of ours, whose headers were not kept, as the answer to a caller's."""
+    is_json = body[:1] in (b"{", b"[")
+    return Response(status, [JSON_CONTENT_TYPE if is_json else TEXT_CONTENT_TYPE], body)
 
 
 def error_response(error: LayerError, **fields: object) -> Response:

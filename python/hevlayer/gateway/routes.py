@@ -39,6 +39,11 @@ ROUTES: tuple[RouteSpec, ...] = (
     # Documents that we may hold.
     RouteSpec("GET", f"{_NS2}/documents/{{doc_id*}}", "fetch_document", "fetch", _H),
     RouteSpec("POST", f"{_NS2}/documents", "fetch_documents", "fetch_batch", _H),
+    # Jobs.
+    RouteSpec("POST", f"{_NS2}/warm", "warm", "warm", _H),
+    RouteSpec("GET", f"{_NS2}/warm-jobs", "list_warm_jobs", "list_warm_jobs", _H),
+    RouteSpec("GET", f"{_NS2}/warm-jobs/{{job_id}}", "warm_job", "warm_job", _H),
+    RouteSpec("DELETE", f"{_NS2}/warm-jobs/{{job_id}}", "delete_warm_job", "delete_warm_job", _H),
     # The process itself.
     RouteSpec("GET", "/health", "health", "health", Access.OPEN),
     RouteSpec("GET", "/ready", "ready", "ready", Access.OPEN),

@@ -241,6 +241,19 @@ CLEANUP_STEPS = _count(
 UPSTREAM_INFLIGHT = _level(
     "layer_tpuf_inflight", "saturation", (), "Requests that wait for the upstream.", "sum(layer_tpuf_inflight)"
 )
+PERMITS_HELD = _level(
+    "layer_upstream_permits_held",
+    "saturation",
+    ("lane",),
+    "Permits of the upstream that our own reads hold; lane is foreground or background.",
+    "sum by (lane) (layer_upstream_permits_held)",
+)
+PERMIT_WAIT = _timing(
+    "layer_upstream_permit_wait_seconds",
+    "saturation",
+    ("lane", "status"),
+    "Time that our own reads waited for a permit of the upstream; status is granted or given_up.",
+)
 HTTP_REQUESTS = _count(
     "layer_http_requests_total",
     "saturation",

@@ -87,6 +87,8 @@ class Metrics:
         self._cleanup_steps = registry.counter(declared.CLEANUP_STEPS)
         self._upstream_inflight = registry.gauge(declared.UPSTREAM_INFLIGHT)
         self.upstream_inflight = self._upstream_inflight.bind()
+        self.permits_held = registry.gauge(declared.PERMITS_HELD)
+        self._permit_wait = registry.histogram(declared.PERMIT_WAIT)
         self._http_requests = registry.counter(declared.HTTP_REQUESTS)
         self.http_connections = registry.gauge(declared.HTTP_CONNECTIONS)
         self.http_inflight = registry.gauge(declared.HTTP_INFLIGHT)
@@ -242,6 +244,10 @@ class Metrics:
         # A sum over the others would need each one's last value; the gauge is for the namespaces that have a label.
         if label is not NamespaceLabels.OTHER:
             self._logical_bytes.bind(label, declared.STORE_KIND).set(logical_bytes)
+
+    def observe_permit_wait(self, lane: str, seconds: float, *, granted: bool) -> None:
+        """One wait for permits of the upstream, also one that was not needed."""
+        self._permit_wait.bind(lane, "granted" if granted else "given_up").observe(seconds)
 
     def observe_job(self, kind: str, status: str, seconds: float) -> None:
         """One job that has ended. `status` is completed, failed or cancelled."""

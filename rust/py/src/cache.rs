@@ -88,6 +88,12 @@ impl PyRows {
         self.0.records.iter().filter(stands).map(|record| PyBytes::new(py, &record.key)).collect()
     }
 
+    /// The first and the last row's key, in the answer's order.
+    fn ends<'py>(&self, py: Python<'py>) -> Option<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let (first, last) = (self.0.records.first()?, self.0.records.last()?);
+        Some((PyBytes::new(py, &first.key), PyBytes::new(py, &last.key)))
+    }
+
     fn only(&self, key: &[u8]) -> Self {
         Self(self.0.get(key).cloned().into_iter().collect())
     }

@@ -80,6 +80,8 @@ def exercised():
     metrics.set_logical_bytes("films", 1_000)
     metrics.count_cleanup("watermark", ok=True)
     metrics.observe_job("warm", "completed", 3.0)
+    metrics.observe_permit_wait("background", 0.1, granted=True)
+    metrics.permits_held.read_from(lambda: [(("background",), 1)])
     metrics.jobs_running.read_from(lambda: [((), 1)])
     return metrics
 

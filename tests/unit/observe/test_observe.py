@@ -39,8 +39,8 @@ class Cache(NothingCached):
     async def connection(self):
         return CacheConnection("embedded", connected=True, generation=3)
 
-    def cache_state(self, namespace):
-        return CacheState("warm", 1_747_300_000_123)
+    async def cache_state(self, namespace, watermark_ms):
+        return CacheState("warm", watermark_ms)
 
 
 class Answer:
@@ -76,7 +76,7 @@ def handlers(*, metrics=None, token="", backend=None, blockers=(), notes=(), cac
         backend,
         blockers=blockers,
         notes=notes,
-        watched=lambda: ["products"],
+        watched=lambda: [("products", 1_747_300_000_123)],
     )
 
 
@@ -101,7 +101,7 @@ async def test_health_without_a_cache():
 
 
 async def test_health_with_a_document_cache_that_is_switched_off():
-    off = DocumentCacheStates(DocumentCache(None, FakeClock()))
+    off = DocumentCacheStates(DocumentCache(None, FakeClock()), lambda namespace: False)
     body = orjson.loads((await handlers(cache=off)["health"](context())).body)
     assert body["document_cache"] == {"engine": "none", "connected": False, "notes": []}
 

@@ -134,8 +134,42 @@ class Jobs:
         """
         if len(self._local) >= self._running_max:
             raise JobTableFullError(f"{self._running_max} jobs are running already; try again when some have ended")
+        record = self._record(kind, namespace, scope, stable_as_of_ms, details or {}, exclusive)
+        kept = await self._store.add(record)
+        if kept.id != record.id:
+            return self._latest(kept)
+        job = RunningJob(record, self._clock.monotonic())
+        self._local[record.id] = job
+        job.task = asyncio.get_running_loop().create_task(self._run(job, work), name=f"{kind.value} job")
+        return record
+
+    async def add_completed(
+        self,
+        kind: JobKind,
+        namespace: str,
+        scope: str,
+        *,
+        details: Mapping[str, JobValue] | None = None,
+        stable_as_of_ms: int | None = None,
+    ) -> JobRecord:
+        """A job that had nothing to do. Raises: as `start`."""
+        record = self._record(kind, namespace, scope, stable_as_of_ms, details or {}, "")
+        await self._store.add(record)
+        ended = record.ended(self._clock.now_ms(), self._ttl_ms)
+        await self._store.save(ended)
+        return ended
+
+    def _record(
+        self,
+        kind: JobKind,
+        namespace: str,
+        scope: str,
+        stable_as_of_ms: int | None,
+        details: Mapping[str, JobValue],
+        exclusive: str,
+    ) -> JobRecord:
         now_ms = self._clock.now_ms()
-        record = JobRecord(
+        return JobRecord(
             id=str(uuid.uuid4()),
             kind=kind,
             namespace=namespace,
@@ -145,15 +179,8 @@ class Jobs:
             expires_at_ms=now_ms + int(self._job_seconds_max * 1000) + self._ttl_ms,
             stable_as_of_ms=stable_as_of_ms,
             exclusive=exclusive,
-            details=dict(details or {}),
+            details=dict(details),
         )
-        kept = await self._store.add(record)
-        if kept.id != record.id:
-            return self._latest(kept)
-        job = RunningJob(record, self._clock.monotonic())
-        self._local[record.id] = job
-        job.task = asyncio.get_running_loop().create_task(self._run(job, work), name=f"{kind.value} job")
-        return record
 
     async def get(self, kind: JobKind, namespace: str, scope: str, job_id: str) -> JobRecord:
         """Raises: NotFoundError: no such job there. JobStoreError."""

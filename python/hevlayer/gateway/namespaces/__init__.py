@@ -1,4 +1,4 @@
-"""Namespaces: metadata, the listing, delete and the warm hint."""
+"""Namespaces: metadata, the listing and delete."""
 
 from hevlayer.gateway.namespaces.assembly import NamespaceRoutes
 from hevlayer.gateway.namespaces.cleanup import Cleanup, CleanupStep, Deletion, own_steps
@@ -6,7 +6,6 @@ from hevlayer.gateway.namespaces.delete import DeleteRoutes
 from hevlayer.gateway.namespaces.exchange import Exchanged, Exchanges, RelayedExchanges
 from hevlayer.gateway.namespaces.listing import ListingRoutes
 from hevlayer.gateway.namespaces.metadata import MetadataRoutes
-from hevlayer.gateway.namespaces.warm import WarmRoutes
 
 __all__ = [
     "Cleanup",
@@ -19,6 +18,5 @@ __all__ = [
     "MetadataRoutes",
     "NamespaceRoutes",
     "RelayedExchanges",
-    "WarmRoutes",
     "own_steps",
 ]

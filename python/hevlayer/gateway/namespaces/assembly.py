@@ -9,7 +9,6 @@ from hevlayer.gateway.namespaces.delete import DeleteRoutes
 from hevlayer.gateway.namespaces.exchange import Exchanges
 from hevlayer.gateway.namespaces.listing import CACHE_TTL_MS, ListingRoutes
 from hevlayer.gateway.namespaces.metadata import MetadataRoutes, SchemaStripper
-from hevlayer.gateway.namespaces.warm import WarmRoutes
 from hevlayer.gateway.observe.cache_state import CacheStates
 from hevlayer.gateway.router import RouteHandler
 from hevlayer.metrics import Metrics
@@ -36,15 +35,13 @@ class NamespaceRoutes:
         listing_ttl_ms: int = CACHE_TTL_MS,
         steps: Sequence[CleanupStep] = (),
     ) -> None:
-        self.metadata = MetadataRoutes(exchanges, registry, strip_schema, metrics, clock)
+        self.metadata = MetadataRoutes(exchanges, registry, cache_states, strip_schema, metrics, clock)
         self.listing = ListingRoutes(exchanges, registry, cache_states, metrics, clock, ttl_ms=listing_ttl_ms)
         cleanup = Cleanup((*own_steps(registry, self.listing.forget), *steps), metrics)
         self.deletes = DeleteRoutes(exchanges, store, cleanup, registry, credentials, clock)
-        self.warm = WarmRoutes(exchanges)
         self.handlers: Mapping[str, RouteHandler] = {
             "metadata": self.metadata.metadata,
             "update_metadata": self.metadata.update_metadata,
             "list_namespaces": self.listing.list_namespaces,
             "delete_namespace": self.deletes.delete_namespace,
-            "hint_cache_warm": self.warm.hint_cache_warm,
         }

@@ -184,7 +184,7 @@ class ListingRoutes:
         except TimeoutError:
             pass
         return [
-            row if row is not None else self._failed(name, credential, f"not read within {FANOUT_SECONDS:g} s")
+            row if row is not None else await self._failed(name, credential, f"not read within {FANOUT_SECONDS:g} s")
             for row, name in zip(rows, names, strict=True)
         ]
 
@@ -193,23 +193,23 @@ class ListingRoutes:
             async with asyncio.timeout(ROW_SECONDS):
                 status, body = await self._exchanges.metadata(name, credential.bearer)
         except LayerError as error:
-            return self._failed(name, credential, error.message)
+            return await self._failed(name, credential, error.message)
         except TimeoutError:
-            return self._failed(name, credential, f"the upstream did not answer within {ROW_SECONDS:g} s")
+            return await self._failed(name, credential, f"the upstream did not answer within {ROW_SECONDS:g} s")
         if status != 200:
-            return self._failed(name, credential, f"the upstream answered {status}")
+            return await self._failed(name, credential, f"the upstream answered {status}")
         try:
             metadata = orjson.loads(body)
         except orjson.JSONDecodeError:
             metadata = None
         if not isinstance(metadata, dict):
-            return self._failed(name, credential, "the upstream's metadata is not a JSON object")
+            return await self._failed(name, credential, "the upstream's metadata is not a JSON object")
         view = self._registry.view(name, credential.scope)
-        return describe_row(name, metadata, view, self._cache_states.cache_state(name))
+        return describe_row(name, metadata, view, await self._cache_states.cache_state(name, view.watermark_ms))
 
-    def _failed(self, name: str, credential: Credential, reason: str) -> dict[str, object]:
+    async def _failed(self, name: str, credential: Credential, reason: str) -> dict[str, object]:
         view = self._registry.view(name, credential.scope)
-        return describe_failure(name, reason, view, self._cache_states.cache_state(name))
+        return describe_failure(name, reason, view, await self._cache_states.cache_state(name, view.watermark_ms))
 
 
 def read_names(body: bytes) -> tuple[list[str], str | None]:

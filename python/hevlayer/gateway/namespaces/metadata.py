@@ -6,6 +6,7 @@ from hevlayer.clock import Clock
 from hevlayer.gateway.consistency import NamespaceView, Registry
 from hevlayer.gateway.namespaces.exchange import Exchanged, Exchanges
 from hevlayer.gateway.namespaces.splice import add_members
+from hevlayer.gateway.observe.cache_state import CacheState, CacheStates
 from hevlayer.gateway.router import RouteContext
 from hevlayer.http.messages import Response
 from hevlayer.metrics import Metrics
@@ -17,9 +18,10 @@ SchemaStripper = Callable[[bytes, str | None], bytes]
 """Removes reserved attributes from a schema map: (body, the top-level key that holds it)."""
 
 
-def layer_block(view: NamespaceView) -> dict[str, object]:
-    """What we add to a namespace's metadata: the watermark, and whether the last poll found the index up to date."""
-    return {"stable_as_of": view.watermark_ms, "is_stable": view.is_stable}
+def layer_block(view: NamespaceView, cache: CacheState) -> dict[str, object]:
+    """What we add to a namespace's metadata: the watermark, whether the last poll found the index up to date, and how
+    much of it the document cache holds."""
+    return {"stable_as_of": view.watermark_ms, "is_stable": view.is_stable, "cache_state": cache.as_json()}
 
 
 class MetadataRoutes:
@@ -29,12 +31,14 @@ class MetadataRoutes:
         self,
         exchanges: Exchanges,
         registry: Registry,
+        cache_states: CacheStates,
         strip_schema: SchemaStripper,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._exchanges = exchanges
         self._registry = registry
+        self._cache_states = cache_states
         self._strip_schema = strip_schema
         self._metrics = metrics
         self._now = clock.monotonic
@@ -46,19 +50,20 @@ class MetadataRoutes:
         if answer.ok:
             self._registry.touch(context.namespace, context.credential.scope)
         self._metrics.observe_head(context.namespace, answer.status, self._now() - started)
-        return self._enriched(context, answer)
+        return await self._enriched(context, answer)
 
     async def update_metadata(self, context: RouteContext) -> Response:
         """PATCH …/metadata: the body goes up as it came."""
         body = await context.request.body.read(PATCH_BYTES_MAX)
         answer = await self._exchanges.call(context, body=body)
-        return self._enriched(context, answer)
+        return await self._enriched(context, answer)
 
-    def _enriched(self, context: RouteContext, answer: Exchanged) -> Response:
+    async def _enriched(self, context: RouteContext, answer: Exchanged) -> Response:
         if not answer.ok:
             return answer.relayed()
         view = self._registry.view(context.namespace, context.credential.scope)
-        members = {"id": _printable(context.namespace), "layer": layer_block(view)}
+        cache = await self._cache_states.cache_state(context.namespace, view.watermark_ms)
+        members = {"id": _printable(context.namespace), "layer": layer_block(view, cache)}
         enriched = add_members(answer.body, members)
         return answer.relayed(None if enriched is None else self._strip_schema(enriched, "schema"))
 

@@ -14,6 +14,7 @@ from hevlayer.gateway.observe.promql import PromqlRoutes
 from hevlayer.gateway.observe.sources import (
     attach_access_log,
     attach_consistency,
+    attach_own_work,
     attach_process,
     attach_server,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "ReadyRoutes",
     "attach_access_log",
     "attach_consistency",
+    "attach_own_work",
     "attach_process",
     "attach_server",
     "observe_handlers",

@@ -1,5 +1,6 @@
 """What the document cache tells about itself; health and the namespace listing read it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,7 +37,7 @@ class CacheConnection:
 class CacheStates(Protocol):
     async def connection(self) -> CacheConnection: ...
 
-    def cache_state(self, namespace: str) -> CacheState: ...
+    async def cache_state(self, namespace: str, watermark_ms: int | None) -> CacheState: ...
 
 
 class NothingCached:
@@ -45,15 +46,20 @@ class NothingCached:
     async def connection(self) -> CacheConnection:
         return CacheConnection("none", connected=False, generation=0)
 
-    def cache_state(self, namespace: str) -> CacheState:
+    async def cache_state(self, namespace: str, watermark_ms: int | None) -> CacheState:
         return CacheState()
 
 
-class DocumentCacheStates:
-    """The answers of the document cache. Only a warm that put every row makes a namespace warm, and none runs yet."""
+Warming = Callable[[str], bool]
+"""Whether a warm of the namespace is under way."""
 
-    def __init__(self, cache: DocumentCache, engine: str = "embedded") -> None:
+
+class DocumentCacheStates:
+    """The answers of the document cache: a namespace is warm while every row of it is there."""
+
+    def __init__(self, cache: DocumentCache, warming: Warming, engine: str = "embedded") -> None:
         self._cache = cache
+        self._warming = warming
         self._engine = engine
 
     async def connection(self) -> CacheConnection:
@@ -65,5 +71,9 @@ class DocumentCacheStates:
             return CacheConnection(self._engine, connected=False, generation=0)
         return CacheConnection(self._engine, stats.available, generation=engine.connects, notes=engine.notes)
 
-    def cache_state(self, namespace: str) -> CacheState:
-        return CacheState()
+    async def cache_state(self, namespace: str, watermark_ms: int | None) -> CacheState:
+        warming = self._warming(namespace)
+        through_ms = await self._cache.warmed_through(namespace, watermark_ms)
+        if through_ms is not None:
+            return CacheState("warm", through_ms, warming)
+        return CacheState("warming" if warming else "cold", None, warming)

@@ -1,16 +1,18 @@
 """Liveness and readiness."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 
-from hevlayer.gateway.observe.cache_state import CacheConnection, CacheStates
+from hevlayer.gateway.observe.cache_state import CacheConnection, CacheState, CacheStates
 from hevlayer.gateway.responses import json_response
 from hevlayer.gateway.router import RouteContext
 from hevlayer.http.messages import Headers, Response
 
 HEALTH_NAMESPACES_MAX = 1_000
+HEALTH_STATES_SECONDS = 1.0
 
-Watched = Callable[[], Sequence[str]]
-"""The namespaces whose cache state is told."""
+Watched = Callable[[], Sequence[tuple[str, int | None]]]
+"""The namespaces whose cache state is told, and their watermarks."""
 
 Observes = Callable[[Headers], bool]
 """Whether the sender of these headers may see what a metrics token closes."""
@@ -29,16 +31,25 @@ class HealthRoutes:
         """The version, the cache's connection and, for those who may see it, each namespace's cache state."""
         names = self._watched() if self._observes(context.request.headers) else ()
         connection = await self._cache_states.connection()
-        return json_response(200, describe_health(self._version, connection, self._cache_states, names))
+        states = await self._states(names[:HEALTH_NAMESPACES_MAX])
+        return json_response(200, describe_health(self._version, connection, states))
+
+    async def _states(self, names: Sequence[tuple[str, int | None]]) -> dict[str, CacheState]:
+        """By namespace; those that a slow cache does not tell in time are left out."""
+        states: dict[str, CacheState] = {}
+        try:
+            async with asyncio.timeout(HEALTH_STATES_SECONDS):
+                for name, watermark_ms in names:
+                    states[name] = await self._cache_states.cache_state(name, watermark_ms)
+        except TimeoutError:
+            pass
+        return states
 
 
-def describe_health(
-    version: str, connection: CacheConnection, cache_states: CacheStates, names: Sequence[str]
-) -> dict[str, object]:
+def describe_health(version: str, connection: CacheConnection, states: Mapping[str, CacheState]) -> dict[str, object]:
     """The body of /health. `aerospike` is what dashboards read, whichever engine the document cache has."""
     rows = []
-    for name in names[:HEALTH_NAMESPACES_MAX]:
-        state = cache_states.cache_state(name)
+    for name, state in states.items():
         rows.append(
             {
                 "namespace": name,

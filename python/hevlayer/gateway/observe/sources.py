@@ -8,6 +8,8 @@ from pathlib import Path
 from hevlayer.clock import Clock
 from hevlayer.gateway.access_log import AccessLog
 from hevlayer.gateway.consistency import Registry, Stamper
+from hevlayer.gateway.jobs import Jobs
+from hevlayer.gateway.permits import Lane, PermitLedger
 from hevlayer.metrics import Metrics
 from hevlayer.metrics.registry import Samples
 
@@ -43,6 +45,12 @@ def attach_server(metrics: Metrics, connections: Callable[[], int], inflight: Ca
 def attach_access_log(metrics: Metrics, access_log: AccessLog) -> None:
     """Lines that did not reach the access log."""
     metrics.access_log_dropped.read_from(lambda: [((), access_log.dropped)])
+
+
+def attach_own_work(metrics: Metrics, jobs: Jobs, permits: PermitLedger) -> None:
+    """Jobs that run, and the upstream's permits that our own reads hold."""
+    metrics.jobs_running.read_from(lambda: [((), jobs.running)])
+    metrics.permits_held.read_from(lambda: [((lane.value,), permits.held(lane)) for lane in Lane])
 
 
 def attach_process(metrics: Metrics) -> None:

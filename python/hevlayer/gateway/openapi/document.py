@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hevlayer import __version__
-from hevlayer.gateway.openapi import namespace_schemas, query_schemas, values, write_schemas
+from hevlayer.gateway.openapi import job_schemas, namespace_schemas, query_schemas, values, write_schemas
 from hevlayer.gateway.openapi.answers import refusal_components
 from hevlayer.gateway.openapi.operations import OPERATIONS, Operation
 from hevlayer.gateway.openapi.shapes import Schema, string
@@ -30,6 +30,7 @@ _PATH_PARAMETERS: dict[str, tuple[str, Schema]] = {
         "The document's id, percent-encoded, read by the namespace's kind of ids; it may contain slashes.",
         string(minLength=1),
     ),
+    "job_id": ("The job's id.", string(minLength=1)),
     "token": ("What the start of the operation answered.", string(minLength=1)),
     "name": ("The metric's name.", string(minLength=1)),
 }
@@ -93,6 +94,7 @@ def build_document(routes: Sequence[RouteSpec] = ROUTES) -> dict[str, Any]:
                 **query_schemas.SCHEMAS,
                 **write_schemas.SCHEMAS,
                 **namespace_schemas.SCHEMAS,
+                **job_schemas.SCHEMAS,
             },
             "responses": refusal_components(),
             "securitySchemes": {

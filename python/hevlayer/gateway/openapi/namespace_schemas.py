@@ -45,14 +45,7 @@ SCHEMAS: dict[str, Schema] = {
             "is_stable": boolean(),
             "schema_summary": obj({"vector_dim": integer(minimum=1), "fields": array(string())}),
             "index": ref("IndexState"),
-            "cache_state": obj(
-                {
-                    "state": words("cold", "warming", "warm"),
-                    "warmed_through_ms": ref("Watermark"),
-                    "warm_inflight": boolean(),
-                },
-                ["state", "warm_inflight"],
-            ),
+            "cache_state": ref("CacheState"),
             "last_write_ms": nullable(integer()),
             "shadow": boolean(),
             "labels": mapping(string()),
@@ -71,10 +64,19 @@ SCHEMAS: dict[str, Schema] = {
         },
         ["status"],
     ),
+    "CacheState": obj(
+        {
+            "state": words("cold", "warming", "warm", text="Warm while every row is in the document cache."),
+            "warmed_through_ms": described(ref("Watermark"), "The stamp through which every row is there."),
+            "warm_inflight": boolean("A warm of this process is at work."),
+        },
+        ["state", "warm_inflight"],
+    ),
     "LayerState": obj(
         {
             "stable_as_of": described(ref("Watermark"), "The watermark; null before the first poll that gave one."),
             "is_stable": boolean("The last poll found the index up to date."),
+            "cache_state": ref("CacheState"),
         },
         ["stable_as_of", "is_stable"],
     ),
@@ -128,7 +130,9 @@ SCHEMAS: dict[str, Schema] = {
             "message": string(),
             "namespace": string(),
             "turbopuffer": _STEP,
-            "documents": _STEP,
+            "documents": obj(
+                {**_STEP["properties"], "job": ref("WarmJob")}, ["enabled", "status"], "With its job when one runs."
+            ),
             "snapshots": _STEP,
         },
         ["status", "namespace", "turbopuffer", "documents", "snapshots"],

@@ -23,6 +23,7 @@ from hevlayer.metrics.catalog import FAMILIES
 
 _FORM = "application/x-www-form-urlencoded"
 _QUERIES, _WRITES, _NAMESPACES = "Queries", "Writes", "Namespaces"
+_JOBS = "Jobs"
 _DOCUMENTS, _DEBUG, _PROCESS, _METRICS = "Documents", "Older routes and debugging", "Process", "Metrics"
 
 
@@ -83,6 +84,9 @@ _PAGE = (
     _query_parameter("prefix", string(), "Only names that begin like this."),
     _query_parameter("cursor", string(), "`next_cursor` of the page before."),
     _query_parameter("page_size", integer(minimum=1, maximum=1_000), "Names on a page; 100 by default."),
+)
+_WARM_PAGE = _query_parameter(
+    "page_size", integer(minimum=1, maximum=10_000), "Rows of one page; chosen by their size when it is not given."
 )
 _STEPS = tuple(
     _query_parameter(name, boolean(), f"`false` switches the {name} step off.")
@@ -260,6 +264,17 @@ OPERATIONS: dict[str, Operation] = {
         (*UPSTREAM, 413, 422),
         body=_json("FetchRequest"),
     ),
+    "warm": Operation(
+        "Warm the document cache",
+        _JOBS,
+        {202: response("The job, or the one that runs already, or one that had nothing to do.", _json("WarmJob"))},
+        (*UPSTREAM, 422),
+        parameters=(_WARM_PAGE,),
+        text="Puts every row of the namespace into the document cache. One at a time.",
+    ),
+    "list_warm_jobs": Operation("List warm jobs", _JOBS, _ok("WarmJobList", "Newest first.")),
+    "warm_job": Operation("Ask how far a warm is", _JOBS, _ok("WarmJob")),
+    "delete_warm_job": Operation("Stop and forget a warm", _JOBS, _ok("Acknowledged", "What it has put stays.")),
     "purge_cache": _legacy("Drop the upstream's caches of a namespace", _ok("Acknowledged")),
     "warm_cache": _legacy("Warm the upstream's caches of a namespace", _ok("Acknowledged")),
     "read_only_optimize": _legacy("Optimise a read-only namespace", _ok("Acknowledged"), also=(413, 422)),

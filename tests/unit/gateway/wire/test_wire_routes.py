@@ -29,14 +29,16 @@ IS_EVENTUAL = b"x-layer-consistency: eventual"
 IS_UPSTREAM = b"x-layer-consistency: upstream"
 CLEANED_UP = (
     b',"layer":{"cleanup":"done","steps":[{"step":"watermark","status":"done"},{"step":"listing","status":"done"},'
-    b'{"step":"document_cache","status":"done"}]}'
+    b'{"step":"document_cache","status":"done"},{"step":"jobs","status":"done"}]}'
 )
 WARMED = (
     b',"namespace":"a b/\xc3\xa7","turbopuffer":{"enabled":true,"status":"started"},'
-    b'"documents":{"enabled":true,"status":"skipped","reason":"this version keeps no warm copy"},'
-    b'"snapshots":{"enabled":true,"status":"skipped","reason":"this version keeps no warm copy"}'
+    b'"documents":{"enabled":false,"status":"skipped"},"snapshots":{"enabled":true,"status":"no_snapshot"}'
 )
-NAMED = b',"id":"a b/\xc3\xa7","layer":{"stable_as_of":null,"is_stable":false}'
+NAMED = (
+    b',"id":"a b/\xc3\xa7","layer":{"stable_as_of":null,"is_stable":false,'
+    b'"cache_state":{"state":"cold","warmed_through_ms":null,"warm_inflight":false}}'
+)
 METADATA = b'{ "schema": {"id" : {"type":"uint"}},\n "created_at":"2026-11-16T10:00:00Z" , "a":1.0e2 }'
 SCHEMA = b'{"id":{"type":"uint"} , "t":{"type" :"string"}}\n'
 WRITTEN = b'{"status":"OK", "message":"m","rows_affected":1,"billing":{"billable_logical_bytes_written":9}}'
@@ -56,6 +58,8 @@ class Row:
     headers: tuple[bytes, ...] = ()
     """Added to the answer."""
     sent_method: bytes = b""
+    switches: bytes = b""
+    """Parameters that are ours and go no further."""
     identity: bool = False
     """The answer is changed, so it is asked for uncompressed."""
 
@@ -110,6 +114,7 @@ CHANGED = [
         NS1 + b"/hint_cache_warm",
         answer=b'{"status":"ACCEPTED"}',
         received=b'{"status":"ACCEPTED"' + WARMED + b"}",
+        switches=b"&documents=false",
         identity=True,
     ),
 ]
@@ -189,7 +194,7 @@ async def test_bytes_both_ways(bench, row):
     target = row.target + PARAMETERS
     native = (b"Date: " + DATE, b"Content-Type: application/json", b"X-Turbopuffer-B: 1", b"X-Turbopuffer-B: 2")
     raw = message(b"HTTP/1.1 200 OK", (*native, b"Content-Length: %d" % len(row.answer)), row.answer)
-    seen = await exchange(bench, request(row.method, target, row.body), raw)
+    seen = await exchange(bench, request(row.method, target + row.switches, row.body), raw)
 
     sent = row.body if row.sent is None else row.sent
     forwarded = FORWARDED_HEADERS_IDENTITY if row.identity else FORWARDED_HEADERS

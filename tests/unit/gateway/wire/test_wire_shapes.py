@@ -262,7 +262,8 @@ async def test_metadata_is_asked_for_uncompressed(bench, prefix):
     headers = tuple(b"Accept-Encoding: gzip" if line.startswith(b"Accept-E") else line for line in CLIENT_HEADERS)
     seen = await exchange(bench, request(b"GET", prefix + b"/v2/namespaces/a/metadata", headers=headers), OK)
     assert seen.sent == message(b"GET /v2/namespaces/a/metadata HTTP/1.1", FORWARDED_HEADERS_IDENTITY)
-    added = b'{"id":"a","layer":{"stable_as_of":null,"is_stable":false}}'
+    cache = b'"cache_state":{"state":"cold","warmed_through_ms":null,"warm_inflight":false}'
+    added = b'{"id":"a","layer":{"stable_as_of":null,"is_stable":false,' + cache + b"}}"
     assert seen.received == message(b"HTTP/1.1 200 OK", (*OK_HEADERS, b"content-length: %d" % len(added)), added)
 
 

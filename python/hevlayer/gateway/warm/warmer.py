@@ -1,0 +1,183 @@
+"""One warm: every row of a namespace from the upstream into the document cache, and the proof that none is missing."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from hevlayer.clock import Clock
+from hevlayer.errors import CacheColdError, UpstreamError
+from hevlayer.gateway.jobs import RunningJob
+from hevlayer.gateway.reads import Id, PageEnd, Reads, ReadTarget, Span, Walk, read_object
+from hevlayer.gateway.warm.pages import (
+    CHUNK_IDS,
+    PageSizer,
+    highest_body,
+    id_of_key,
+    json_of_key,
+    page_body,
+    rows_body,
+)
+from hevlayer.kernels.doccache import DocCacheError, DocProjection, DocRows
+from hevlayer.stores.doccache import DocumentCache
+from hevlayer.stores.doccache_warming import Warming
+
+# As many as background work has permits.
+READERS_MAX = 4
+# A write of unknown ids keeps every page out of the cache; a warm waits for its end this long.
+CLOSED_WAIT_SECONDS = 120.0
+CLOSED_POLL_SECONDS = 0.25
+# Rows that were written while their page was read are read again by their ids, in this many rounds.
+REPAIR_ROUNDS_MAX = 20
+REPAIR_IDS_MAX = 10_000
+REPAIR_PAUSE_SECONDS = 0.25
+# The last percent is for the rows that were written meanwhile.
+PAGES_SHARE = 0.99
+
+# How often it is looked whether rows were lost again, in pages.
+LOSS_CHECK_PAGES = 16
+
+NOTHING = DocProjection([])
+
+Cut = Callable[[], int | None]
+"""The stamp up to which every write has a definite answer now, epoch milliseconds; None: no such stamp is known."""
+
+
+class WarmIncompleteError(CacheColdError):
+    """Every page was read, but rows are missing in the cache; it stays as warm as it is, and is not called complete."""
+
+
+class Facts(Protocol):
+    """What a warm needs to know of a namespace."""
+
+    @property
+    def id_type(self) -> str: ...
+
+    @property
+    def vectors(self) -> list[str]: ...
+
+
+class Warmer:
+    """The work of one warm job."""
+
+    def __init__(
+        self,
+        cache: DocumentCache,
+        reads: Reads,
+        clock: Clock,
+        target: ReadTarget,
+        facts: Facts,
+        *,
+        cut: Cut,
+        rows_expected: int,
+        page_rows: int | None = None,
+    ) -> None:
+        self._cache = cache
+        self._reads = reads
+        self._clock = clock
+        self._target = target
+        self._facts = facts
+        self._cut = cut
+        self._rows_expected = rows_expected
+        self._sizer = PageSizer(page_rows)
+        self._pages = 0
+
+    async def run(self, job: RunningJob) -> None:
+        """Raises: CacheColdError: the cache cannot take the rows. WarmIncompleteError. UpstreamError."""
+        # Pages are strongly consistent, so they have every write that was answered before the first one was asked for,
+        # whatever the upstream's index has.
+        warming, through_ms = await self._begin(self._target.namespace)
+
+        async def read_page(span: Span) -> PageEnd:
+            return await self._read_page(warming, span)
+
+        def report(share: float, rows: int) -> None:
+            expected = rows / self._rows_expected if self._rows_expected else 0.0
+            job.report(progress=PAGES_SHARE * min(1.0, share or expected), documents_scanned=rows)
+
+        walk = Walk(read_page, self._read_highest, report, id_type=self._facts.id_type, readers_max=READERS_MAX)
+        rows = await walk.run()
+        job.report(progress=PAGES_SHARE, documents_scanned=rows)
+        await self._finish(warming, through_ms)
+        job.report(stable_as_of_ms=through_ms)
+
+    async def _begin(self, namespace: str) -> tuple[Warming, int]:
+        for _ in range(int(CLOSED_WAIT_SECONDS / CLOSED_POLL_SECONDS)):
+            through_ms = self._cut()
+            if through_ms is not None:
+                warming = await self._cache.begin_warm(namespace)
+                if warming is not None:
+                    return warming, through_ms
+                if not (await self._cache.stats()).available:
+                    break
+            await self._clock.sleep(CLOSED_POLL_SECONDS)
+        raise CacheColdError("the document cache cannot take rows of this namespace now")
+
+    async def _ticket(self, warming: Warming) -> int:
+        for _ in range(int(CLOSED_WAIT_SECONDS / CLOSED_POLL_SECONDS)):
+            ticket = await self._cache.page_ticket(warming)
+            if ticket > 0:
+                return ticket
+            await self._clock.sleep(CLOSED_POLL_SECONDS)
+        raise CacheColdError("the document cache took no rows for too long: it failed, or a write went on")
+
+    async def _read_page(self, warming: Warming, span: Span) -> PageEnd:
+        ticket = await self._ticket(warming)
+        wanted = self._sizer.rows
+        answer = await self._reads.query(self._target, page_body(span, wanted))
+        rows = await self._rows(answer)
+        self._sizer.saw(len(rows), len(answer))
+        await self._cache.put_page(warming, ticket, rows)
+        self._pages += 1
+        if self._pages % LOSS_CHECK_PAGES == 0:
+            await self._check_loss(warming)
+        ends = rows.ends()
+        if ends is None:
+            return PageEnd(0, None, None, more=False)
+        return PageEnd(len(rows), id_of_key(ends[0]), id_of_key(ends[1]), more=len(rows) >= wanted)
+
+    async def _rows(self, answer: bytes) -> DocRows:
+        try:
+            # Without the GIL, so that the loop goes on.
+            return await asyncio.to_thread(DocRows, answer, self._facts.vectors)
+        except DocCacheError as error:
+            raise UpstreamError("the upstream's answer is not a query result") from error
+
+    async def _read_highest(self) -> Id | None:
+        answer = read_object(await self._reads.query(self._target, highest_body()))
+        found = answer.get("rows") or [{}]
+        highest = found[0].get("id")
+        return highest if isinstance(highest, int | str) else None
+
+    async def _check_loss(self, warming: Warming) -> None:
+        """Raises: WarmIncompleteError: what is gone on reading would not bring back."""
+        facts = await self._cache.facts(warming.namespace)
+        if facts is not None and facts.epoch != warming.epoch:
+            raise WarmIncompleteError("the namespace's rows were declared void while it was warmed; warm it again")
+        if facts is not None and facts.lost != warming.lost:
+            raise WarmIncompleteError(
+                f"{facts.lost - warming.lost} rows left the document cache while it was warmed: it is too small for "
+                "the namespace, or a row is too large for it"
+            )
+        if warming.overflowed:
+            raise WarmIncompleteError(
+                "too many rows could not be kept: they were written meanwhile, or the cache failed"
+            )
+
+    async def _finish(self, warming: Warming, through_ms: int) -> None:
+        """Reads by id what was written while its page was read, until nothing is missing."""
+        for _ in range(REPAIR_ROUNDS_MAX):
+            await self._check_loss(warming)
+            missing = await self._cache.missing(warming, REPAIR_IDS_MAX)
+            for start in range(0, len(missing), CHUNK_IDS):
+                await self._repair(warming, missing[start : start + CHUNK_IDS])
+            if await self._cache.end_warm(warming, through_ms):
+                return
+            await self._clock.sleep(REPAIR_PAUSE_SECONDS)
+        raise WarmIncompleteError(
+            "rows were written faster than they could be read again; warm when there are fewer writes"
+        )
+
+    async def _repair(self, warming: Warming, keys: Sequence[bytes]) -> None:
+        held = await self._cache.lookup_many(warming.namespace, keys, NOTHING)
+        answer = await self._reads.query(self._target, rows_body([json_of_key(key) for key in keys]))
+        await self._cache.refill(warming, keys, held.tickets, await self._rows(answer))

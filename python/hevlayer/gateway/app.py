@@ -59,7 +59,7 @@ from hevlayer.stores.doccache import DocumentCache
 from hevlayer.stores.doccache_aerospike import AerospikeEngine, AerospikeSettings
 from hevlayer.stores.doccache_embedded import EmbeddedEngine
 from hevlayer.stores.doccache_engine import Engine
-from hevlayer.stores.objects import LocalObjects
+from hevlayer.stores.objects import LocalObjects, MeasuredObjects, ObjectStore
 from hevlayer.stores.turbopuffer import Deadlines, Upstream
 
 if TYPE_CHECKING:
@@ -168,6 +168,7 @@ class Gateway:
             deadlines=write,
             slow=slow,
         )
+        self.objects = MeasuredObjects(self._open_objects(), self.metrics, self.clock)
         owners = CacheOwners(
             self.cache, LocalObjects(self._cache_dir / "owners", operation_seconds=STORE_SECONDS), self.clock
         )
@@ -184,7 +185,6 @@ class Gateway:
             job_seconds_max=config.job_seconds_max,
         )
         self.permits = PermitLedger(self.clock, self.metrics)
-        objects = LocalObjects(config.objects_dir or self.data_dir)
         reads = Reads(self.upstream, self.permits, self.clock, rng=self.rng)
         warms = Warms(self.cache, self.jobs, reads, self.registry, owners, self.clock, self._settled_cut)
         warm_routes = WarmRoutes(warms, self.jobs)
@@ -194,7 +194,7 @@ class Gateway:
         self.namespaces = NamespaceRoutes(
             exchanges,
             self.registry,
-            objects,
+            self.objects,
             self.bearers,
             states,
             strip_schema,
@@ -265,6 +265,27 @@ class Gateway:
             deadlines=deadlines,
             connect_seconds=config.connect_timeout_seconds,
             connections_max=config.upstream_connections_max,
+        )
+
+    def _open_objects(self) -> ObjectStore:
+        config = self.config
+        if not config.s3_bucket:
+            return LocalObjects(config.objects_dir or self.data_dir, operation_seconds=config.objects_timeout_seconds)
+        # As the database's: the driver's import takes its time.
+        from hevlayer.stores.objects.s3 import S3Objects
+        from hevlayer.stores.objects.s3_client import S3Settings
+
+        return S3Objects(
+            S3Settings(
+                bucket=config.s3_bucket,
+                prefix=f"{config.s3_prefix.strip('/')}/" if config.s3_prefix.strip("/") else "",
+                region=config.s3_region,
+                endpoint_url=config.s3_endpoint_url,
+                connect_seconds=config.s3_connect_timeout_seconds,
+            ),
+            self.clock,
+            operation_seconds=config.objects_timeout_seconds,
+            attempt_seconds=config.s3_attempt_timeout_seconds,
         )
 
     def _connect_database(self) -> "Database | None":
@@ -413,6 +434,7 @@ class Gateway:
         await self.floor.stop()
         await self.cache.close()
         await self.upstream.close()
+        await self.objects.close()
         if self.metrics_backend is not None:
             await self.metrics_backend.close()
         if self.database is not None:

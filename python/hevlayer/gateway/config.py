@@ -4,6 +4,7 @@ documentation are all read from it."""
 # `setting` returns a dataclass field, which the rule cannot know.
 # ruff: noqa: RUF009
 
+import importlib.util
 import os
 import re
 from collections.abc import Mapping
@@ -34,6 +35,9 @@ from hevlayer.stores.doccache_aerospike import NAMESPACE as AEROSPIKE_NAMESPACE
 from hevlayer.stores.doccache_aerospike import SET_PREFIX as AEROSPIKE_SET_PREFIX
 from hevlayer.stores.doccache_aerospike import set_prefix
 from hevlayer.stores.doccache_embedded import CAPACITY_BYTES, TIMEOUT_SECONDS, TTL_SECONDS
+from hevlayer.stores.objects.settings import ATTEMPT_SECONDS as S3_ATTEMPT_SECONDS
+from hevlayer.stores.objects.settings import CONNECT_SECONDS as S3_CONNECT_SECONDS
+from hevlayer.stores.objects.settings import OPERATION_SECONDS
 from hevlayer.stores.postgres.settings import CONNECT_SECONDS, CONNECTIONS_MAX, QUERY_SECONDS
 
 MIB = 1 << 20
@@ -43,7 +47,7 @@ REGION_PLACEHOLDER = "{region}"
 _REGION = re.compile(r"[A-Za-z0-9-]{1,63}")
 
 _LISTEN, _UPSTREAM, _LIMITS, _DEADLINES = "Listening and keys", "Upstream", "Limits", "Deadlines"
-_DATABASE = "PostgreSQL"
+_DATABASE, _OBJECTS = "PostgreSQL", "Durable objects"
 _CONSISTENCY, _NAMESPACES, _OBSERVE, _CACHE = "Stable reads", "Namespaces", "Metrics and health", "Document cache"
 _JOBS = "Jobs"
 
@@ -244,12 +248,51 @@ class GatewayConfig:
         "for which GET /v2/namespaces is answered from memory, in milliseconds",
         section=_NAMESPACES,
     )
+
+    # --- durable objects ---
     objects_dir: Path | None = setting(
         None,
         "LAYER_OBJECTS_DIR",
         path,
         "directory of durable objects; unset: under the data directory",
-        section=_NAMESPACES,
+        section=_OBJECTS,
+    )
+    s3_bucket: str = setting(
+        "", "LAYER_S3_BUCKET", text, "S3 bucket of durable objects, instead of a directory", section=_OBJECTS
+    )
+    s3_prefix: str = setting(
+        "", "LAYER_S3_PREFIX", text, "what every key in the bucket begins with, such as `layer/`", section=_OBJECTS
+    )
+    s3_region: str = setting(
+        "",
+        "LAYER_S3_REGION",
+        text,
+        "the bucket's region; unset: as the AWS tools find it, from AWS_REGION or a profile",
+        section=_OBJECTS,
+    )
+    s3_endpoint_url: str = setting(
+        "", "LAYER_S3_ENDPOINT_URL", http_url, "an S3 service that is not AWS's own", section=_OBJECTS
+    )
+    s3_connect_timeout_seconds: float = setting(
+        S3_CONNECT_SECONDS,
+        "LAYER_S3_CONNECT_TIMEOUT_SECONDS",
+        seconds(0.01, 600),
+        "for opening a connection to S3",
+        section=_OBJECTS,
+    )
+    s3_attempt_timeout_seconds: float = setting(
+        S3_ATTEMPT_SECONDS,
+        "LAYER_S3_ATTEMPT_TIMEOUT_SECONDS",
+        seconds(0.01, 600),
+        "for one attempt of an operation on S3, before it is tried again; large bodies add to it",
+        section=_OBJECTS,
+    )
+    objects_timeout_seconds: float = setting(
+        OPERATION_SECONDS,
+        "LAYER_OBJECTS_TIMEOUT_SECONDS",
+        seconds(0.01, 600),
+        "for one operation on durable objects, with all its attempts; large bodies add to it",
+        section=_OBJECTS,
     )
 
     # --- PostgreSQL ---
@@ -471,9 +514,29 @@ def _account(user: str, password: str) -> str | None:
     return None
 
 
+def _bucket_or_directory(bucket: str, directory: Path | None) -> str | None:
+    if not bucket:
+        return None
+    if directory is not None:
+        return "LAYER_S3_BUCKET and LAYER_OBJECTS_DIR exclude each other: durable objects are in one place"
+    if importlib.util.find_spec("aiobotocore") is None:
+        return "LAYER_S3_BUCKET needs the package's extra `s3`: install hevlayer[s3]"
+    return None
+
+
+def _bucket_of(bucket: str, prefix: str, region: str, endpoint_url: str) -> str | None:
+    return (
+        "LAYER_S3_BUCKET is required when another LAYER_S3_ setting is given"
+        if (not bucket and (prefix or region or endpoint_url))
+        else None
+    )
+
+
 JOINT_RULES = (
     JointRule(("cache", "aerospike_hosts"), _hosts),
     JointRule(("aerospike_user", "aerospike_password"), _account),
+    JointRule(("s3_bucket", "objects_dir"), _bucket_or_directory),
+    JointRule(("s3_bucket", "s3_prefix", "s3_region", "s3_endpoint_url"), _bucket_of),
     JointRule(("gateway_api_key", "turbopuffer_api_key"), _upstream_key),
     JointRule(("upstream_url", "upstream_region"), _region),
     JointRule(("body_memory_bytes_max", "body_bytes_max"), _bodies),

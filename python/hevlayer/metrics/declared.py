@@ -216,6 +216,18 @@ LOGICAL_BYTES = _level(
     "Size of a namespace as the upstream last reported it.",
     "sum by (namespace) (hevlayer_tpuf_logical_bytes)",
 )
+OBJECT_OPERATION = _timing(
+    "layer_s3_op_duration_seconds",
+    "storage",
+    ("operation", "status"),
+    "Time of an operation on durable objects, in a bucket or a directory; status is ok or what failed: timeout, "
+    "unreachable, busy, full, denied, refused, error, cancelled.",
+    alert=Alert(
+        "The object store fails",
+        'sum(increase(layer_s3_op_duration_seconds_count{status!~"ok|cancelled"}[5m])) > 0',
+        "10m",
+    ),
+)
 JOB_DURATION = _timing(
     "layer_job_duration_seconds",
     "cache",

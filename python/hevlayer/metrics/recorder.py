@@ -82,6 +82,7 @@ class Metrics:
         self._cache_errors = registry.counter(declared.CACHE_ERRORS)
         self._bytes_written = registry.counter(declared.BYTES_WRITTEN)
         self._logical_bytes = registry.gauge(declared.LOGICAL_BYTES)
+        self._object_operation = registry.histogram(declared.OBJECT_OPERATION)
         self._job_duration = registry.histogram(declared.JOB_DURATION)
         self.jobs_running = registry.gauge(declared.JOBS_RUNNING)
         self._cleanup_steps = registry.counter(declared.CLEANUP_STEPS)
@@ -248,6 +249,10 @@ class Metrics:
     def observe_permit_wait(self, lane: str, seconds: float, *, granted: bool) -> None:
         """One wait for permits of the upstream, also one that was not needed."""
         self._permit_wait.bind(lane, "granted" if granted else "given_up").observe(seconds)
+
+    def observe_object_operation(self, operation: str, status: str, seconds: float) -> None:
+        """One operation of the object store. `status` is `ok` or the kind of its error."""
+        self._object_operation.bind(operation, status).observe(seconds)
 
     def observe_job(self, kind: str, status: str, seconds: float) -> None:
         """One job that has ended. `status` is completed, failed or cancelled."""

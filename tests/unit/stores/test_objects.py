@@ -1,14 +1,25 @@
 """The object port's contract, on the local directory."""
 
 import asyncio
+import errno
 import os
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hevlayer.stores.objects import LocalObjects, ObjectStoreError
+from hevlayer.gateway.config import GatewayConfig
+from hevlayer.stores.objects import (
+    LocalObjects,
+    MeasuredObjects,
+    ObjectStoreDeniedError,
+    ObjectStoreError,
+    ObjectStoreFullError,
+)
+from hevlayer.testing.clock import FakeClock
 from hevlayer.wire.names import object_key
 
 
@@ -95,10 +106,80 @@ async def test_a_failing_store_is_an_error_of_ours(tmp_path):
 
 async def test_a_store_that_hangs_is_given_up(store, monkeypatch):
     release = threading.Event()
-    monkeypatch.setattr("hevlayer.stores.objects._read", lambda path: release.wait(5) and None)
+    monkeypatch.setattr("hevlayer.stores.objects.local._read", lambda path: release.wait(5) and None)
     store._operation_seconds = 0.01
     try:
         with pytest.raises(ObjectStoreError, match="did not answer within"):
             await store.get("a/b")
     finally:
         release.set()
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [
+        (errno.ENOSPC, ObjectStoreFullError),
+        (errno.EDQUOT, ObjectStoreFullError),
+        (errno.EACCES, ObjectStoreDeniedError),
+        (errno.EROFS, ObjectStoreDeniedError),
+        (errno.EIO, ObjectStoreError),
+    ],
+)
+async def test_a_file_system_s_refusal_is_a_typed_error(store, monkeypatch, number, error):
+    def refuse(_descriptor):
+        raise OSError(number, "refused")
+
+    await store.put("a/b", b"old")
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(error) as raised:
+        await store.put("a/b", b"new")
+    assert type(raised.value) is error
+    monkeypatch.undo()
+    assert await store.get("a/b") == b"old"
+
+
+async def test_operations_are_measured_by_their_outcome(tmp_path):
+    seen = []
+
+    class Observer:
+        def observe_object_operation(self, operation, status, seconds):
+            seen.append((operation, status, seconds >= 0))
+
+    store = MeasuredObjects(LocalObjects(tmp_path), Observer(), FakeClock())
+    assert await store.put_if_absent("a/b", b"1")
+    await store.put("a/b", b"2")
+    assert await store.get("a/b") == b"2"
+    assert await store.list_keys("a/", before="a/c") == ["a/b"]
+    assert await store.delete("a/b")
+    with pytest.raises(ValueError, match="not an encoded name"):
+        await store.get("..")
+    (tmp_path / "objects" / "a").rmdir()
+    (tmp_path / "objects" / "a").write_text("a file where a directory belongs")
+    with pytest.raises(ObjectStoreError):
+        await store.get("a/b")
+    assert seen == [
+        *((operation, "ok", True) for operation in ("put_if_absent", "put", "get", "list", "delete")),
+        ("get", "error", True),
+        ("get", "error", True),
+    ]
+    await store.close()
+
+
+async def test_the_driver_is_not_loaded_without_a_bucket():
+    code = "import sys, hevlayer.gateway.app; sys.exit('botocore' in sys.modules or 'aiohttp' in sys.modules)"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    assert await process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"s3_bucket": "b", "objects_dir": Path("o")}, "exclude each other"),
+        ({"s3_prefix": "p"}, "LAYER_S3_BUCKET is required"),
+        ({"s3_endpoint_url": "http://s3"}, "LAYER_S3_BUCKET is required"),
+    ],
+)
+def test_the_settings_of_a_bucket_agree(settings, problem):
+    problems = GatewayConfig.problems(turbopuffer_api_key="k", **settings)
+    assert [found for found in problems if problem in found]
+    assert not GatewayConfig.problems(turbopuffer_api_key="k", s3_bucket="b", s3_prefix="p")

@@ -1,48 +1,33 @@
-"""Durable objects: small immutable bodies under keys. In a cluster an S3 bucket, on one machine a directory."""
+"""Objects as files below one directory."""
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from hevlayer.errors import ServiceUnavailableError, Source
-from hevlayer.wire.names import decode_name
+from hevlayer.stores.objects.port import (
+    LIST_KEYS_MAX,
+    ObjectStoreDeniedError,
+    ObjectStoreError,
+    ObjectStoreFullError,
+    ObjectStoreTimeoutError,
+    check_key,
+    check_limit,
+)
+from hevlayer.stores.objects.settings import OPERATION_SECONDS
 
-OPERATION_SECONDS = 10.0
-LIST_KEYS_MAX = 1_000
 # No put takes this long.
 PARTIAL_SECONDS = 3_600.0
+# A body may take this much longer than the operation's deadline alone.
+TRANSFER_BYTES_PER_SECOND = 8 << 20
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 T = TypeVar("T")
-
-
-class ObjectStoreError(ServiceUnavailableError):
-    """The object store failed or is over its time budget."""
-
-    source = Source.STORE
-
-
-class ObjectStore(Protocol):
-    """Keys are encoded names joined by `/` (`wire.names.object_key`). No key is the directory part of another.
-
-    Every method raises ObjectStoreError when the store fails, and ValueError when the key is not of that form.
-    """
-
-    async def put_if_absent(self, key: str, body: bytes) -> bool:
-        """Writes a new object durably; False, and nothing is written, when the key is taken."""
-
-    async def put(self, key: str, body: bytes) -> None:
-        """Writes or replaces an object durably and at once: a reader sees the old body or the new one."""
-
-    async def get(self, key: str) -> bytes | None: ...
-
-    async def list_keys(self, prefix: str, *, after: str = "", limit: int = LIST_KEYS_MAX) -> list[str]:
-        """Keys that start with `prefix` and are greater than `after`, in byte order, at most `limit`."""
-
-    async def delete(self, key: str) -> bool:
-        """False when there was none."""
 
 
 class LocalObjects:
@@ -56,45 +41,47 @@ class LocalObjects:
 
     async def put_if_absent(self, key: str, body: bytes) -> bool:
         path = self._path(key)
-        return await self._run(lambda: self._put(path, body, replace=False))
+        return await self._run(lambda: self._put(path, body, replace=False), len(body))
 
     async def put(self, key: str, body: bytes) -> None:
         path = self._path(key)
-        await self._run(lambda: self._put(path, body, replace=True))
+        await self._run(lambda: self._put(path, body, replace=True), len(body))
 
     async def get(self, key: str) -> bytes | None:
         path = self._path(key)
         return await self._run(lambda: _read(path))
 
-    async def list_keys(self, prefix: str, *, after: str = "", limit: int = LIST_KEYS_MAX) -> list[str]:
-        if limit < 1:
-            raise ValueError(f"limit is {limit}; it must be at least 1")
-        return await self._run(lambda: self._list(prefix, after, limit))
+    async def list_keys(
+        self, prefix: str, *, after: str = "", before: str = "", limit: int = LIST_KEYS_MAX
+    ) -> list[str]:
+        check_limit(limit)
+        return await self._run(lambda: self._list(prefix, after, before, limit))
 
     async def delete(self, key: str) -> bool:
         path = self._path(key)
         return await self._run(lambda: _delete(path))
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    async def _run(self, work: Callable[[], T], body_bytes: int = 0) -> T:
         def opened() -> T:
             if not self._opened:
                 self._open()
                 self._opened = True
             return work()
 
+        seconds = self._operation_seconds + body_bytes / TRANSFER_BYTES_PER_SECOND
         try:
-            async with asyncio.timeout(self._operation_seconds):
+            async with asyncio.timeout(seconds):
                 return await asyncio.to_thread(opened)
         except TimeoutError as error:
-            raise ObjectStoreError(f"the object store did not answer within {self._operation_seconds} s") from error
+            raise ObjectStoreTimeoutError(f"the object store did not answer within {seconds:g} s") from error
         except OSError as error:
-            raise ObjectStoreError(f"the object store failed: {error.strerror}") from error
+            raise _named(error)(f"the object store failed: {error.strerror}") from error
 
     def _path(self, key: str) -> Path:
-        segments = key.split("/")
-        for segment in segments:
-            decode_name(segment)
-        return self._objects.joinpath(*segments)
+        return self._objects.joinpath(*check_key(key))
 
     def _open(self) -> None:
         for directory in (self._objects, self._partial):
@@ -137,9 +124,11 @@ class LocalObjects:
         directory.mkdir(exist_ok=True)
         _sync_directory(directory.parent)
 
-    def _list(self, prefix: str, after: str, limit: int) -> list[str]:
+    def _list(self, prefix: str, after: str, before: str, limit: int) -> list[str]:
         keys: list[str] = []
         for key in self._walk(self._objects, "", prefix, after):
+            if before and key >= before:
+                break
             keys.append(key)
             if len(keys) >= limit:
                 break
@@ -161,6 +150,12 @@ class LocalObjects:
                     yield from self._walk(directory / name[:-1], key, prefix, after)
             elif key.startswith(prefix) and key > after:
                 yield key
+
+
+def _named(error: OSError) -> type[ObjectStoreError]:
+    if error.errno in _FULL:
+        return ObjectStoreFullError
+    return ObjectStoreDeniedError if error.errno in _DENIED else ObjectStoreError
 
 
 def _read(path: Path) -> bytes | None:

@@ -8,7 +8,6 @@ import random
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hevlayer import __version__
 from hevlayer.clock import Clock, Supervisor, SystemClock
@@ -18,11 +17,12 @@ from hevlayer.gateway.config import GatewayConfig
 from hevlayer.gateway.consistency import FloorKeeper, Registry, Stamper, Watcher
 from hevlayer.gateway.consistency.decide import plan_watermark
 from hevlayer.gateway.consistency.facts import read_created_at
+from hevlayer.gateway.consistency.stamps import lower
 from hevlayer.gateway.drain import Drain, Phase
 from hevlayer.gateway.fetch import CacheOwners, FetchRoutes
 from hevlayer.gateway.fetch.owners import STORE_SECONDS
 from hevlayer.gateway.heap import keep_heap
-from hevlayer.gateway.jobs import Jobs, MemoryJobStore
+from hevlayer.gateway.jobs import Jobs
 from hevlayer.gateway.logs import configure_logging
 from hevlayer.gateway.middleware import Pipeline
 from hevlayer.gateway.namespaces import CleanupStep, Deletion, NamespaceRoutes, RelayedExchanges
@@ -46,6 +46,7 @@ from hevlayer.gateway.reads import Reads
 from hevlayer.gateway.relay import Relay, RelayRoutes
 from hevlayer.gateway.router import QuickHandler, RouteHandler, Router
 from hevlayer.gateway.routes import ROUTES
+from hevlayer.gateway.shared import SharedState
 from hevlayer.gateway.spool import Intake, Spool
 from hevlayer.gateway.trail import Trail
 from hevlayer.gateway.warm import HintRoutes, WarmRoutes, Warms
@@ -61,9 +62,6 @@ from hevlayer.stores.doccache_embedded import EmbeddedEngine
 from hevlayer.stores.doccache_engine import Engine
 from hevlayer.stores.objects import LocalObjects, MeasuredObjects, ObjectStore
 from hevlayer.stores.turbopuffer import Deadlines, Upstream
-
-if TYPE_CHECKING:
-    from hevlayer.stores.postgres.database import Database
 
 __all__ = ["Gateway", "configure_logging", "run_gateway"]
 
@@ -121,7 +119,7 @@ class Gateway:
             namespaces_max=config.namespaces_max,
             idle_seconds=config.namespace_idle_seconds,
         )
-        self.database = self._connect_database()
+        self.shared = SharedState(config, self.clock, self.stamper, self.data_dir)
         self.floor = FloorKeeper(self.clock, self.stamper, self.data_dir)
         self.watcher = Watcher(
             self.clock,
@@ -133,6 +131,7 @@ class Gateway:
             margin_ms=config.consistency_safety_margin_ms,
             deadline_seconds=config.consistency_poll_timeout_seconds,
             concurrent_max=config.consistency_polls_concurrent_max,
+            peer_floor=self.shared.peer_floor,
         )
 
         self._cache_engine = self._open_cache()
@@ -178,7 +177,7 @@ class Gateway:
         self._forget_facts = fetches.forget
         self.registry.on_epoch(self._void)
         self.jobs = Jobs(
-            MemoryJobStore(),
+            self.shared.jobs,
             self.clock,
             self.metrics,
             ttl_seconds=config.job_ttl_seconds,
@@ -229,7 +228,7 @@ class Gateway:
                 states,
                 self.metrics_backend,
                 blockers=(self.drain_state.reason,),
-                notes=(scheduled_work_note(self.bearers.configured), self._database_note),
+                notes=(scheduled_work_note(self.bearers.configured), self.shared.note),
                 watched=self._watched,
             ),
         }
@@ -288,26 +287,6 @@ class Gateway:
             attempt_seconds=config.s3_attempt_timeout_seconds,
         )
 
-    def _connect_database(self) -> "Database | None":
-        """The shared database, which nothing waits for."""
-        config = self.config
-        if not config.database_url:
-            return None
-        # The driver's import takes longer than the rest of a gateway that has no database.
-        from hevlayer.stores.postgres.database import Database
-
-        return Database(
-            config.database_url,
-            self.clock,
-            connect_seconds=config.database_connect_timeout_seconds,
-            query_seconds=config.database_timeout_seconds,
-            connections_max=config.database_connections_max,
-        )
-
-    def _database_note(self) -> str | None:
-        problem = None if self.database is None else self.database.problem
-        return None if problem is None else f"PostgreSQL is away, each gateway works alone: {problem}"
-
     def _open_cache(self) -> Engine | None:
         """Raises: ConfigurationError: the directory cannot be used."""
         config = self.config
@@ -353,9 +332,9 @@ class Gateway:
         await self.jobs.delete_namespace(deletion.namespace, deletion.started_at_ms)
 
     def _settled_cut(self, namespace: str) -> int | None:
-        """The stamp up to which every write of a namespace has a definite answer now, those of others by the margin."""
+        """The stamp up to which every write of a namespace has a definite answer now, others' as far as known."""
         now_ms = self.stamper.now_ms()
-        floor_ms = self.stamper.open_window(namespace).close()
+        floor_ms = lower(self.stamper.open_window(namespace).close(), self.shared.peer_floor(namespace))
         return plan_watermark(now_ms, self.config.consistency_safety_margin_ms, floor_ms)
 
     def _watched(self) -> list[tuple[str, int | None]]:
@@ -389,9 +368,7 @@ class Gateway:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.spool.prepare()
         await self.floor.start()
-        if self.database is not None:
-            self.supervisor.start("database", self.database.run)
-            await self.database.wait_until_tried()
+        await self.shared.start(self.supervisor)
         if isinstance(self._cache_engine, AerospikeEngine) and (problem := await self._cache_engine.connect()):
             log.warning("document cache away, reached for in the background", extra={"cause": problem})
         self.supervisor.start("consistency watcher", self.watcher.run)
@@ -432,13 +409,12 @@ class Gateway:
         await self.watcher.close()
         await self.supervisor.close()
         await self.floor.stop()
+        await self.shared.stop()
         await self.cache.close()
         await self.upstream.close()
         await self.objects.close()
         if self.metrics_backend is not None:
             await self.metrics_backend.close()
-        if self.database is not None:
-            await self.database.close()
         self.access_log.flush()
         await asyncio.to_thread(self.access_log.settle)
         if self._temporary is not None:

@@ -180,6 +180,29 @@ async def test_a_store_that_fails_for_a_while_costs_no_job(house, monkeypatch):
     assert (await house.get(started.id)).status is JobStatus.COMPLETED
 
 
+async def test_a_store_that_is_away_at_a_job_s_end_is_told_later(house, monkeypatch):
+    save, sweep = house.store.save, house.store.sweep
+
+    async def fail(*_):
+        raise JobStoreError("away")
+
+    ticking = asyncio.create_task(house.jobs.run())
+    started = await house.start()
+    monkeypatch.setattr(house.store, "save", fail)
+    monkeypatch.setattr(house.store, "sweep", fail)
+    house.go_on.set()
+    await house.clock.advance(SWEEP_SECONDS + 2 * TICK_SECONDS)
+    assert house.store._jobs[started.id].status is JobStatus.RUNNING
+    assert (await house.get(started.id)).status is JobStatus.COMPLETED
+    assert (await house.jobs.list_jobs(*KEY))[0].status is JobStatus.COMPLETED
+    monkeypatch.setattr(house.store, "save", save)
+    monkeypatch.setattr(house.store, "sweep", sweep)
+    await house.clock.advance(TICK_SECONDS)
+    assert house.store._jobs[started.id].status is JobStatus.COMPLETED
+    assert not ticking.done()
+    ticking.cancel()
+
+
 async def test_expired_jobs_and_their_results_go():
     house = House(ttl_seconds=5.0)
     house.go_on.set()

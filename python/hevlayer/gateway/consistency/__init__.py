@@ -1,6 +1,7 @@
 """Stable reads: stamps, writes in flight, the namespaces watched and their watermarks."""
 
 from hevlayer.gateway.consistency.floor import FloorKeeper
+from hevlayer.gateway.consistency.peers import PeerFloors
 from hevlayer.gateway.consistency.registry import EpochListener, Registry
 from hevlayer.gateway.consistency.stamps import Outcome, Stamper, Ticket
 from hevlayer.gateway.consistency.view import COLD, NamespaceView, SchemaFacts, Status, VectorField
@@ -14,6 +15,7 @@ __all__ = [
     "MetadataReader",
     "NamespaceView",
     "Outcome",
+    "PeerFloors",
     "Registry",
     "SchemaFacts",
     "Stamper",

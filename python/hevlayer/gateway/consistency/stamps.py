@@ -193,6 +193,25 @@ class Stamper:
             self._discard_if_empty(namespace, flights)
         return oldest
 
+    def floors(self, namespaces_max: int) -> tuple[int, dict[str, int]]:
+        """Lower bounds of every stamp that is in flight now or will be: one for all namespaces, and own ones for at
+        most `namespaces_max` namespaces whose writes are older than that."""
+        now = self._clock.monotonic()
+        general = self.now_ms()
+        everywhere = self._everywhere.oldest(now)
+        if everywhere is not None:
+            general = min(general, everywhere)
+        own = {}
+        for namespace, flights in self._flights.items():
+            oldest = flights.oldest(now)
+            if oldest is not None and oldest < general:
+                own[namespace] = oldest
+        if len(own) > namespaces_max:
+            by_age = sorted(own.items(), key=lambda item: item[1])
+            own = dict(by_age[:namespaces_max])
+            general = min(general, by_age[namespaces_max][1])
+        return general, own
+
     def writing(self) -> bool:
         """A write is in flight now, in any namespace."""
         return any(flights.stamps for flights in self._flights.values())

@@ -10,7 +10,7 @@ from hevlayer.clock import Clock
 from hevlayer.errors import LayerError
 from hevlayer.gateway.consistency.decide import Failed, Gone, PollResult, Seen, after_failure, judge_poll, plan_delay
 from hevlayer.gateway.consistency.registry import Entry, Registry
-from hevlayer.gateway.consistency.stamps import Stamper
+from hevlayer.gateway.consistency.stamps import Stamper, lower
 
 SAFETY_MARGIN_MS = 500
 POLL_DEADLINE_SECONDS = 5.0
@@ -32,6 +32,14 @@ class Credentials(Protocol):
         the upstream has accepted for it."""
 
 
+PeerFloor = Callable[[str], int | None]
+"""A stamp that no watermark of a namespace may reach in a poll that starts now, as far as other processes say."""
+
+
+def _no_peers(_namespace: str) -> int | None:
+    return None
+
+
 class WatcherMetrics(Protocol):
     """What the watcher counts."""
 
@@ -44,7 +52,7 @@ class Watcher:
     """Polls concurrently and bounded; a call that hangs is cancelled at its deadline and holds nobody else up.
 
     Run `run` under a supervisor, and `close` at the end. `margin_ms` covers the writes that other processes have in
-    flight and this one cannot see.
+    flight and this one cannot see; `peer_floor` tells of those that it can.
     """
 
     def __init__(
@@ -59,9 +67,11 @@ class Watcher:
         margin_ms: int = SAFETY_MARGIN_MS,
         deadline_seconds: float = POLL_DEADLINE_SECONDS,
         concurrent_max: int = POLLS_CONCURRENT_MAX,
+        peer_floor: PeerFloor = _no_peers,
         rng: random.Random | None = None,
     ) -> None:
         self._clock = clock
+        self._peer_floor = peer_floor
         self._registry = registry
         self._stamper = stamper
         self._read_metadata = read_metadata
@@ -125,13 +135,14 @@ class Watcher:
         if bearer is None:
             return Failed("no_credential")
         poll_start_ms = self._stamper.now_ms()
+        peer_floor_ms = self._peer_floor(namespace)
         window = self._stamper.open_window(namespace)
         try:
             status, body = await self._read_metadata(namespace, bearer)
         except LayerError as error:
             return Failed(error.code)
         finally:
-            floor_ms = window.close()
+            floor_ms = lower(window.close(), peer_floor_ms)
         return judge_poll(
             entry.view, status, body, poll_start_ms=poll_start_ms, floor_ms=floor_ms, margin_ms=self._margin_ms
         )

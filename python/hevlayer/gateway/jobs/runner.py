@@ -99,6 +99,8 @@ class Jobs:
         self._gate = asyncio.Semaphore(working_max)
         self._running_max = running_max
         self._local: dict[str, RunningJob] = {}
+        # Ended, and the store does not know it yet.
+        self._unsaved: dict[str, JobRecord] = {}
         self._cleanups: dict[JobKind, Cleanup] = {}
         self._swept_at = clock.monotonic()
 
@@ -224,10 +226,20 @@ class Jobs:
         for job in list(self._local.values()):
             if job.record.is_running and job.due(now):
                 await self._save(job)
+        for record in list(self._unsaved.values()):
+            await self._save_end(record)
         if now - self._swept_at >= SWEEP_SECONDS:
             self._swept_at = now
-            for each in await self._store.sweep(self._clock.now_ms(), self._ttl_ms):
-                await self._clean(each)
+            await self._sweep()
+
+    async def _sweep(self) -> None:
+        try:
+            removed = await self._store.sweep(self._clock.now_ms(), self._ttl_ms)
+        except LayerError as error:
+            log.warning("cannot remove expired jobs", extra={"error": error.message})
+            return
+        for each in removed:
+            await self._clean(each)
 
     async def _save(self, job: RunningJob) -> None:
         record = job.record
@@ -283,12 +295,20 @@ class Jobs:
     async def _end(self, job: RunningJob, error: str | None) -> None:
         # Callers see the end from here on, also while it is being written.
         job.record = job.record.ended(self._clock.now_ms(), self._ttl_ms, error)
+        if not await self._save_end(job.record):
+            log.warning("cannot write a job's end yet", extra={"job": job.id, "status": job.record.status.value})
+            if len(self._unsaved) < self._running_max:
+                self._unsaved[job.id] = job.record
+
+    async def _save_end(self, record: JobRecord) -> bool:
+        """Whether the store knows the end, or another one: past its lease the job was lost to the others."""
         try:
             async with asyncio.timeout(STOP_SECONDS):
-                await self._store.save(job.record)
+                await self._store.save(record)
         except (LayerError, TimeoutError):
-            # Its lease will run out; until then it looks as if it ran.
-            log.warning("cannot write a job's end", extra={"job": job.id, "status": job.record.status.value})
+            return False
+        self._unsaved.pop(record.id, None)
+        return True
 
     async def _cancel(self, job_id: str) -> None:
         job = self._local.pop(job_id, None)
@@ -310,7 +330,7 @@ class Jobs:
     def _latest(self, kept: JobRecord) -> JobRecord:
         """What this process knows of a job that it runs, which may be ahead of the store."""
         local = self._local.get(kept.id)
-        return kept if local is None else local.record
+        return self._unsaved.get(kept.id, kept) if local is None else local.record
 
 
 def _renewed(record: JobRecord, now_ms: int) -> JobRecord:

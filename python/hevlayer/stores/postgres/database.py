@@ -25,6 +25,9 @@ CONNECTION_IDLE_SECONDS = 300.0
 RETRY_BACKOFF = Backoff(initial_seconds=0.2, cap_seconds=10.0)
 APPLICATION_NAME = "hevlayer"
 
+# A gateway that vanished from the network keeps its session, and what belongs to it, for so long at most.
+_KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+
 T = TypeVar("T")
 if TYPE_CHECKING:
     # The driver's classes take type arguments in the stubs only.
@@ -155,7 +158,7 @@ class Database:
                 return await asyncpg.connect(
                     self._url,
                     timeout=self._connect_seconds,
-                    server_settings={"application_name": f"{APPLICATION_NAME} leases"},
+                    server_settings={"application_name": f"{APPLICATION_NAME} leases", **_KEEPALIVE},
                 )
         except TimeoutError as error:
             raise DatabaseError(f"PostgreSQL did not answer within {self._connect_seconds:g} s") from error

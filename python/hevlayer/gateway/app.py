@@ -6,8 +6,10 @@ import hashlib
 import logging
 import random
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hevlayer import __version__
 from hevlayer.clock import Clock, Supervisor, SystemClock
@@ -62,6 +64,9 @@ from hevlayer.stores.doccache_embedded import EmbeddedEngine
 from hevlayer.stores.doccache_engine import Engine
 from hevlayer.stores.objects import LocalObjects, MeasuredObjects, ObjectStore
 from hevlayer.stores.turbopuffer import Deadlines, Upstream
+
+if TYPE_CHECKING:
+    from hevlayer.gateway.spans import RequestSpans
 
 __all__ = ["Gateway", "configure_logging", "run_gateway"]
 
@@ -241,6 +246,7 @@ class Gateway:
         attach_process(self.metrics)
         attach_access_log(self.metrics, self.access_log)
         attach_own_work(self.metrics, self.jobs, self.permits)
+        self.spans = self._open_spans()
         self.pipeline = Pipeline(
             Router(ROUTES, handlers, quick_handlers),
             self.authenticator,
@@ -251,6 +257,7 @@ class Gateway:
             self.clock,
             self.rng,
             prefix_region=config.prefix_region,
+            spans=self.spans,
         )
 
     def _backend(self, url: str, deadlines: Deadlines) -> Upstream | None:
@@ -265,6 +272,15 @@ class Gateway:
             connect_seconds=config.connect_timeout_seconds,
             connections_max=config.upstream_connections_max,
         )
+
+    def _open_spans(self) -> "RequestSpans | None":
+        endpoint = self.config.otlp_endpoint
+        if not endpoint:
+            return None
+        # The SDK's import takes longer than the rest of a gateway that sends no spans.
+        from hevlayer.gateway.spans import RequestSpans
+
+        return RequestSpans(endpoint, self.rng, time.time_ns)
 
     def _open_objects(self) -> ObjectStore:
         config = self.config
@@ -417,6 +433,8 @@ class Gateway:
             await self.metrics_backend.close()
         self.access_log.flush()
         await asyncio.to_thread(self.access_log.settle)
+        if self.spans is not None:
+            await asyncio.to_thread(self.spans.close)
         if self._temporary is not None:
             self._temporary.cleanup()
         log.info("gateway stopped")

@@ -337,6 +337,13 @@ class GatewayConfig:
     metrics_backend_url: str = setting(
         "", "METRICS_BACKEND_URL", http_url, "Prometheus-compatible server behind the PromQL routes", section=_OBSERVE
     )
+    otlp_endpoint: str = setting(
+        "",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        http_url,
+        "OpenTelemetry collector (OTLP over HTTP) that gets a span of every request; needs the extra `otel`",
+        section=_OBSERVE,
+    )
     access_log: str = setting(
         "stdout",
         "LAYER_ACCESS_LOG",
@@ -532,7 +539,14 @@ def _bucket_of(bucket: str, prefix: str, region: str, endpoint_url: str) -> str 
     )
 
 
+def _collector(endpoint: str) -> str | None:
+    if endpoint and importlib.util.find_spec("opentelemetry") is None:
+        return "OTEL_EXPORTER_OTLP_ENDPOINT needs the package's extra `otel`: install hevlayer[otel]"
+    return None
+
+
 JOINT_RULES = (
+    JointRule(("otlp_endpoint",), _collector),
     JointRule(("cache", "aerospike_hosts"), _hosts),
     JointRule(("aerospike_user", "aerospike_password"), _account),
     JointRule(("s3_bucket", "objects_dir"), _bucket_or_directory),

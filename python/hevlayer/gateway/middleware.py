@@ -3,6 +3,7 @@
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 from hevlayer.clock import Clock
 from hevlayer.errors import LayerError, NotFoundError
@@ -29,6 +30,12 @@ async def _no_handler(context: RouteContext) -> Response:
 UNMATCHED = Route(RouteSpec("", "", "", "unmatched", Access.OPEN), _no_handler)
 
 
+class SpanSink(Protocol):
+    """Who is told of every request that has ended."""
+
+    def ended(self, context: RouteContext, status: int, seconds: float) -> None: ...
+
+
 class InternalError(LayerError):
     """A bug. Its text says nothing of what happened; the log does, under the same request id."""
 
@@ -52,6 +59,7 @@ class Pipeline:
         rng: random.Random,
         *,
         prefix_region: str | None,
+        spans: SpanSink | None = None,
     ) -> None:
         self._router = router
         self._authenticator = authenticator
@@ -64,6 +72,7 @@ class Pipeline:
         self._rng = rng
         self._trace_ids = TraceIds(rng.getrandbits(64))
         self._prefix_region = prefix_region
+        self._spans = spans
         self._observers: dict[Family, Callable[[RouteContext, int, float], None]] = {
             Family.QUERY: self._measure_query,
             Family.WRITE: self._measure_write,
@@ -125,6 +134,8 @@ class Pipeline:
             self._observers[route.family](context, status, seconds)
         if self._access_log.enabled:
             self._log(context, status, size, seconds)
+        if self._spans is not None:
+            self._spans.ended(context, status, seconds)
 
     def _open(self, request: Request, started: float) -> tuple[RouteContext, LayerError | None]:
         """The request's context; with an error when no route will have it, so that it is logged and counted too."""

@@ -252,6 +252,15 @@ class TwinEngine:
     async def lookup(
         self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None
     ) -> bytes | Ticket:
+        return self._look(namespace, key, projection, id_type)
+
+    def lookup_now(self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None) -> bytes | None:
+        if self._closed:
+            return None
+        found = self._look(namespace, key, projection, id_type)
+        return found if isinstance(found, bytes) else None
+
+    def _look(self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None) -> bytes | Ticket:
         store = self._open()
         held = store.namespace(namespace)
         if store.is_owed(namespace):

@@ -75,6 +75,8 @@ class EmbeddedStage(Stage):
 class AerospikeStage(Stage):
     """A real server when `AEROSPIKE_HOSTS` names one, else the stand-in; a prefix of its own keeps each test apart."""
 
+    lacks = frozenset({"now"})
+
     def __init__(self, directory: Path, clock: FakeClock) -> None:
         super().__init__(directory, clock)
         self.prefix = f"t{secrets.token_hex(4)}"

@@ -27,7 +27,11 @@ def key_of(name: str) -> bytes:
 
 
 async def look(engine: Engine, key: bytes = KEY, namespace: str = "ns") -> bytes | int:
-    return await engine.lookup(namespace, key, PLAIN, None)
+    now = engine.lookup_now(namespace, key, PLAIN, None)
+    found = await engine.lookup(namespace, key, PLAIN, None)
+    # At once is nothing else than with waiting, in each state that these tests know.
+    assert now is None or now == found
+    return found
 
 
 async def ticket(engine: Engine, key: bytes = KEY, namespace: str = "ns") -> int:
@@ -71,6 +75,19 @@ async def test_a_filled_row_is_served_as_it_was(engine: Engine) -> None:
     assert isinstance(found, bytes)
     assert orjson.loads(found) == orjson.loads(document)
     assert await engine.lookup("ns", KEY, DocProjection([]), "uuid") == b'{"id":"a","id_type":"uuid","attributes":{}}'
+
+
+@pytest.mark.needs("now")
+async def test_a_filled_row_is_there_at_once(engine: Engine) -> None:
+    assert engine.lookup_now("ns", KEY, PLAIN, None) is None
+    await put(engine, "a")
+    assert engine.lookup_now("ns", KEY, PLAIN, None) == A
+    named = engine.lookup_now("ns", KEY, DocProjection([]), "uuid")
+    assert named == b'{"id":"a","id_type":"uuid","attributes":{}}'
+    await mark(engine, 1, KEY)
+    assert engine.lookup_now("ns", KEY, PLAIN, None) is None
+    await engine.close()
+    assert engine.lookup_now("ns", KEY, PLAIN, None) is None
 
 
 async def test_ids_of_two_types_and_two_namespaces_are_apart(engine: Engine) -> None:

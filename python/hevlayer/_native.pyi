@@ -76,6 +76,10 @@ class WriteScan:
         """False when an id could not be read as an integer in 0..2^64 or a string with a UTF-8 form, or a row has
         none, or a key is not known: then `ids` is not complete."""
 
+    @property
+    def affected_ids(self) -> bool | None:
+        """Whether `return_affected_ids` is true; None when the body does not have it."""
+
     def ids(self) -> list[bytes]:
         """Keys of every id named by a row, column, patch or delete, as `id_key` gives them, each once.
 
@@ -190,6 +194,11 @@ def strip_schema(body: bytes, under: str | None) -> bytes:
 def top_level(body: bytes, keys: list[str]) -> dict[str, bytes]:
     """The raw JSON text of the named top-level keys that are present. Raises: SpliceError: not JSON, not an object, or
     a named key stands twice."""
+
+def affected_ids(answer: bytes) -> tuple[list[bytes] | None, list[bytes], bytes]:
+    """Of a write's answer: keys of all ids that it says were upserted, patched or deleted, None when it does not name
+    as many as it counts; those of them that were deleted and not written again; and the answer without its lists of
+    ids, the very object when it has none. Raises: SpliceError: not JSON."""
 
 def id_key(value: str | int, /) -> bytes:
     """The cache key of an id: a tag byte (1 uint, 2 string, 3 uuid) and the value (8 bytes big-endian, UTF-8, 16

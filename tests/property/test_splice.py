@@ -17,7 +17,7 @@ STAMP_MS = 1_777_000_123_456
 MARK = re.compile(rb',?"_hevlayer_upserted_at":(?:1777000123456|\[(?:1777000123456,?)*\])')
 FACTS_OF_WRITE = (
     "dialect", "upserts", "patches", "deletes", "has_vectors", "by_filter", "conditional", "exclusive",
-    "drops_attribute", "writes_rows", "ids_known",
+    "drops_attribute", "writes_rows", "ids_known", "affected_ids",
 )  # fmt: skip
 FACTS_OF_QUERY = (
     "dialect", "multi", "legs", "has_consistency", "has_filter", "has_rank_by", "model_rerank", "wants_reserved",

@@ -87,7 +87,9 @@ class Gateway:
         access_log: AccessLog | None = None,
         mirror: WriteMirror | None = None,
         trail: Trail | None = None,
+        cache_engine: Engine | None = None,
     ) -> None:
+        """`cache_engine` takes the place of the one that the configuration names."""
         self.config = config
         self.clock = clock or SystemClock()
         self.rng = rng or random.Random()  # noqa: S311 -- trace ids, not secrets
@@ -139,7 +141,7 @@ class Gateway:
             peer_floor=self.shared.peer_floor,
         )
 
-        self._cache_engine = self._open_cache()
+        self._cache_engine = cache_engine or self._open_cache()
         self.cache = DocumentCache(
             self._cache_engine,
             self.clock,
@@ -167,7 +169,7 @@ class Gateway:
             intake,
             self.registry,
             self.stamper,
-            mirror or CacheMirror(self.cache),
+            mirror or CacheMirror(self.cache, self.stamper.now_ms),
             self.metrics,
             deadlines=write,
             slow=slow,

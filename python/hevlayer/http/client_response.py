@@ -2,7 +2,12 @@
 
 import asyncio
 from collections import deque
+<<<<<<< HEAD
 from collections.abc import AsyncIterator
+=======
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+>>>>>>> 8ff867e (Write-through: an acknowledged write leaves its rows in the cache)
 from types import TracebackType
 from typing import Protocol
 
@@ -88,6 +93,11 @@ class ResponseStream:
         if was_full and not self.full and not self.ended:
             self._source.update_reading()
         return chunk
+
+    def unread(self, chunks: Sequence[bytes]) -> None:
+        """Puts chunks back that were just read, first first."""
+        self._buffer.extendleft(reversed(chunks))
+        self.size += sum(map(len, chunks))
 
     async def read(self, limit_bytes: int) -> bytes:
         """The rest of the body. Raises: ValueError: longer than `limit_bytes`; the stream is closed then."""

@@ -408,7 +408,7 @@ class DocumentCache:
             return
         # Owed first, so that nothing is served or filled from here on, however long the engine takes.
         self._debts.owe(namespace, None, self._clock.monotonic())
-        await self._repay(engine, Repayment(namespace, None, self._debts.serial))
+        await self._repay(Repayment(namespace, None, self._debts.serial))
         await self._state_debts()
 
     # --- debts and upkeep --------------------------------------------------------------------------------------------
@@ -427,7 +427,7 @@ class DocumentCache:
                 break
             del self._unsettled[number]
         for repayment in self._debts.due(self._clock.monotonic()):
-            await self._repay(engine, repayment)
+            await self._repay(repayment)
         await self._state_debts()
         await self._try("maintain", lambda: _done(engine.maintain()))
 
@@ -437,13 +437,10 @@ class DocumentCache:
             await self._clock.sleep(MAINTAIN_SECONDS)
             await self.maintain()
 
-    async def _repay(self, engine: Engine, repayment: Repayment) -> None:
+    async def _repay(self, repayment: Repayment) -> None:
         now = self._clock.monotonic()
-        if repayment.keys is None:
-            made = await self._try("clear", lambda: _done(engine.clear(repayment.namespace)))
-        else:
-            made = await self._void(repayment.namespace, repayment.keys, WriteOutcome.APPLIED)
-        if made:
+        # A whole namespace is marked and settled, not just cleared: a write that is under way then brings no row.
+        if await self._void(repayment.namespace, repayment.keys, WriteOutcome.APPLIED):
             self._debts.repaid(repayment, now)
 
     async def _state_debts(self) -> None:

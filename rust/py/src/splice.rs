@@ -150,6 +150,11 @@ impl WriteScan {
         self.scan.ids_known
     }
 
+    #[getter]
+    fn affected_ids(&self) -> Option<bool> {
+        self.scan.affected_ids
+    }
+
     fn ids<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let body = self.bytes(py);
         let keys = work(py, body, || self.scan.ids(body))?;
@@ -357,6 +362,22 @@ fn top_level<'py>(body: Bound<'py, PyBytes>, keys: Vec<String>) -> PyResult<Boun
     Ok(members)
 }
 
+type KeysAndAnswer<'py> = (Option<Bound<'py, PyList>>, Bound<'py, PyList>, Bound<'py, PyBytes>);
+
+fn list_of<'py>(py: Python<'py>, keys: &[Vec<u8>]) -> PyResult<Bound<'py, PyList>> {
+    PyList::new(py, keys.iter().map(|key| PyBytes::new(py, key)))
+}
+
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // an argument from Python is owned
+fn affected_ids(answer: Bound<'_, PyBytes>) -> PyResult<KeysAndAnswer<'_>> {
+    let py = answer.py();
+    let bytes = answer.as_bytes();
+    let found = work_or_refuse(py, bytes, || splice::affected_ids(bytes))?;
+    let keys = found.keys.as_deref().map(|keys| list_of(py, keys)).transpose()?;
+    Ok((keys, list_of(py, &found.deleted)?, edited(&answer, found.stripped)))
+}
+
 #[pyfunction]
 #[pyo3(signature = (value, /))]
 fn id_key<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
@@ -383,6 +404,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(strip_rows, module)?)?;
     module.add_function(wrap_pyfunction!(strip_schema, module)?)?;
     module.add_function(wrap_pyfunction!(top_level, module)?)?;
+    module.add_function(wrap_pyfunction!(affected_ids, module)?)?;
     module.add_function(wrap_pyfunction!(id_key, module)?)?;
     module.add_function(wrap_pyfunction!(uuid_key, module)?)?;
     Ok(())

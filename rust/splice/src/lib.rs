@@ -3,6 +3,7 @@
 //! A body is read once, strictly, and only positions are kept. Every output is the input's bytes in order, with the
 //! edits between them.
 
+mod affected;
 mod answer;
 mod error;
 mod file;
@@ -14,6 +15,7 @@ mod tape;
 pub mod text;
 mod write;
 
+pub use affected::{affected_ids, Affected};
 pub use answer::{layer_results, strip_rows, strip_schema, top_level};
 pub use error::{Code, Fault, Parsed, SpliceError};
 pub use file::Mapped;

@@ -52,7 +52,7 @@ async def missed(cache: DocumentCache, key: bytes = KEY) -> Miss:
     return found
 
 
-@pytest.mark.parametrize("operation", ["lookup", "lookup_many", "fill", "mark", "settle", "clear", "maintain", "facts"])
+@pytest.mark.parametrize("operation", ["lookup", "lookup_many", "fill", "mark", "settle", "maintain", "facts"])
 async def test_no_failure_reaches_a_caller(cache: DocumentCache, failing: FailingEngine, operation: str) -> None:
     await put(cache)
     failing.failing = {operation}
@@ -138,7 +138,7 @@ async def test_a_failed_epoch_closes_the_namespace_until_it_is_made(
     cache: DocumentCache, failing: FailingEngine
 ) -> None:
     await put(cache)
-    failing.failing = {"clear"}
+    failing.failing = {"mark"}
     await cache.new_epoch("ns")
     assert (await missed(cache)).failed
     failing.failing = set()

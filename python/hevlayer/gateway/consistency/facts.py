@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import orjson
 
 from hevlayer.gateway.consistency.view import NO_SCHEMA, SchemaFacts, VectorField
+from hevlayer.kernels.doccache import DocCacheError, DocSchema
 from hevlayer.wire.reserved import RESERVED_PREFIX, STAMP_ATTRIBUTE
 
 ID_TYPES = frozenset({"uint", "string", "uuid"})
@@ -33,6 +34,7 @@ def read_schema(schema: object) -> SchemaFacts:
         has_datetime=any("datetime" in declared for declared in types.values()),
         has_embedding=any(name.startswith("$embed_") for name in types)
         or any(isinstance(config, Mapping) and config.get("embed") for config in schema.values()),
+        stored=_stored(schema),
     )
 
 
@@ -44,6 +46,14 @@ def read_created_at(metadata: bytes) -> str | None:
         return None
     created = decoded.get("created_at") if isinstance(decoded, dict) else None
     return created if isinstance(created, str) else None
+
+
+def _stored(schema: Mapping[object, object]) -> DocSchema | None:
+    try:
+        return DocSchema(orjson.dumps(schema))
+    except (DocCacheError, ValueError, TypeError):
+        # A schema of a form that is not known here tells nothing of its rows.
+        return None
 
 
 def _type_of(config: object) -> str:

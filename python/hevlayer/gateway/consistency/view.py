@@ -1,7 +1,9 @@
 """What the gateway knows about one namespace: an immutable value that a request reads once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+
+from hevlayer.kernels.doccache import DocSchema
 
 
 class Status(Enum):
@@ -32,6 +34,7 @@ class SchemaFacts:
         fields: every attribute's name, reserved ones left out, sorted.
         has_f16, has_datetime, has_embedding: the upstream stores another form than the one that was written, or an
             attribute that it computed itself.
+        stored: the whole schema, for rows that are told from writes; None when there is none to read.
     """
 
     stamped: bool = False
@@ -42,6 +45,7 @@ class SchemaFacts:
     has_f16: bool = False
     has_datetime: bool = False
     has_embedding: bool = False
+    stored: DocSchema | None = field(default=None, compare=False, repr=False)
 
     @property
     def stored_forms_known(self) -> bool:

@@ -14,6 +14,16 @@ from hevlayer.gateway.relay import Relay
 from hevlayer.gateway.router import RouteContext
 from hevlayer.gateway.scanning import OFF_LOOP_BYTES, scan_spooled_write, scan_write
 from hevlayer.gateway.spool import Intake, SpooledBody, is_gzipped
+from hevlayer.gateway.write.affected import (
+    ASK,
+    Affected,
+    asking,
+    asking_pieces,
+    is_told_upstream,
+    plan_ask,
+    read_affected,
+)
+from hevlayer.gateway.write.effect import Acknowledged
 from hevlayer.gateway.write.mirror import WriteMirror
 from hevlayer.gateway.write.outcome import outcome_of, outcome_of_failure
 from hevlayer.http.messages import Headers, Response
@@ -25,6 +35,7 @@ from hevlayer.wire.reserved import RESERVED_PREFIX
 
 DEFAULT_DISTANCE_METRIC = "cosine_distance"
 RENDER_CHUNK_BYTES = 1 << 20
+OK = 200
 
 
 class Ticket(Protocol):
@@ -104,9 +115,19 @@ class WriteRoutes:
         deadlines = self._slow if scan.exclusive or scan.by_filter else self._deadlines
         if not scan.writes_rows and not scan.drops_attribute:
             return self._respond(context, await source.send(self, context, headers, 0, metric, deadlines))
+        told = self._mirror.wants_affected and is_told_upstream(scan)
+        ask = told and plan_ask(scan)
+        if told:
+            headers = self._relay.headers(context, identity=True)
+        affected: Affected | None = None
         async with self._mirrored(namespace, deadlines, _named_keys(scan), self._tickets) as flight:
-            answer = await source.send(self, context, headers, flight.stamp_ms, metric, deadlines)
+            answer = await source.send(self, context, headers, flight.stamp_ms, metric, deadlines, ask=ask)
             flight.note(answer)
+            if told and answer.status == OK:
+                answer, affected = await read_affected(self._relay.upstream, answer, strip=ask)
+            view = self._views.view(namespace, context.credential.scope)
+            tells_rows = context.credential.trusted and source.in_memory
+            flight.tell(Acknowledged(scan, flight.stamp_ms, view, affected, tells_rows, source.is_large))
         return self._respond(context, answer)
 
     def _mirrored(
@@ -181,7 +202,7 @@ class _Flight:
     is slow.
     """
 
-    __slots__ = ("_keys", "_mirror", "_namespace", "_outcome", "_seconds", "_ticket", "_tickets", "_token")
+    __slots__ = ("_keys", "_mirror", "_namespace", "_outcome", "_seconds", "_ticket", "_tickets", "_token", "_write")
 
     def __init__(
         self,
@@ -199,6 +220,7 @@ class _Flight:
         self._ticket: Ticket | None = None
         self._token: Any = None
         self._outcome = Outcome.UNKNOWN
+        self._write: Acknowledged | None = None
 
     @property
     def stamp_ms(self) -> int:
@@ -206,6 +228,9 @@ class _Flight:
 
     def note(self, answer: Answer) -> None:
         self._outcome = outcome_of(answer.status)
+
+    def tell(self, write: Acknowledged) -> None:
+        self._write = write
 
     async def __aenter__(self) -> "_Flight":
         self._token = await self._mirror.begin_write(self._namespace, self._keys, self._seconds)
@@ -223,13 +248,18 @@ class _Flight:
             self._outcome = Outcome.REFUSED
         if self._ticket is not None:
             self._ticket.settle(self._outcome)
-        await self._mirror.settle(self._token, self._outcome)
+        await self._mirror.settle(self._token, self._outcome, self._write)
 
 
 class _InMemory:
     """A write whose body is in memory."""
 
     __slots__ = ("_body", "scan")
+    in_memory = True
+
+    @property
+    def is_large(self) -> bool:
+        return len(self._body) >= OFF_LOOP_BYTES
 
     def __init__(self, scan: WriteScan, body: bytes) -> None:
         self.scan = scan
@@ -243,12 +273,16 @@ class _InMemory:
         stamp_ms: int,
         metric: str | None,
         deadlines: Deadlines,
+        *,
+        ask: bool = False,
     ) -> Answer:
-        small = len(self._body) < OFF_LOOP_BYTES
+        small = not self.is_large
         if small:
             body = self.scan.render(stamp_ms, distance_metric=metric)
         else:
             body = await asyncio.to_thread(self.scan.render, stamp_ms, distance_metric=metric)
+        if ask:
+            body = asking(body)
         if is_gzipped(context.request):
             original = context.request.body.whole
             if body == self._body and original is not None:
@@ -262,6 +296,8 @@ class _Spooled:
     """A write whose body is in a file: rendered and sent piece by piece."""
 
     __slots__ = ("_file", "scan")
+    in_memory = False
+    is_large = True
 
     def __init__(self, scan: WriteScan, file: SpooledBody) -> None:
         self.scan = scan
@@ -275,11 +311,16 @@ class _Spooled:
         stamp_ms: int,
         metric: str | None,
         deadlines: Deadlines,
+        *,
+        ask: bool = False,
     ) -> Answer:
         # Gzipping hundreds of megabytes again would cost more time than the hop that it saves.
         headers = without(headers, b"content-encoding")
         length = self.scan.rendered_length(stamp_ms, distance_metric=metric)
-        return await routes.relay_body(context, headers, self._pieces(stamp_ms, metric), length, deadlines)
+        pieces = self._pieces(stamp_ms, metric)
+        if ask:
+            length, pieces = length + len(ASK), asking_pieces(pieces)
+        return await routes.relay_body(context, headers, pieces, length, deadlines)
 
     async def _pieces(self, stamp_ms: int, metric: str | None) -> AsyncIterator[bytes]:
         offset = 0

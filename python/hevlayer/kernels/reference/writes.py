@@ -84,6 +84,7 @@ class WriteTwin:
     drops_attribute: bool = False
     writes_rows: bool = False
     ids_known: bool = True
+    affected_ids: bool | None = None
     foreign: bool = False
     keys: list[bytes] = field(default_factory=list)
     refusal: RefusedError | None = None
@@ -120,6 +121,8 @@ class WriteTwin:
         for name, value in body:
             if name not in _WRITE_FIELDS:
                 rendered.append((name, value))
+                if name == "return_affected_ids":
+                    self.affected_ids = value is True
                 foreign = foreign or (value is not None and name not in _ROWLESS_FIELDS)
             elif name in seen:
                 self._refuse(f"duplicate field `{name}`", "bad_json")

@@ -21,6 +21,8 @@ pub(super) enum Field {
     Patches,
 }
 
+pub(super) const RETURN_AFFECTED_IDS: &[u8] = b"return_affected_ids";
+
 /// Keys that say how rows are written or what the namespace is, never which rows.
 pub(super) fn touches_no_rows(name: &[u8]) -> bool {
     matches!(

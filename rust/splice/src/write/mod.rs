@@ -40,6 +40,8 @@ pub struct WriteScan {
     pub drops_attribute: bool,
     pub writes_rows: bool,
     pub ids_known: bool,
+    /// `return_affected_ids`: whether it is true; `None` when the body does not have it.
+    pub affected_ids: Option<bool>,
     tape: Tape,
     ids: Positions,
 }
@@ -150,13 +152,13 @@ impl WriteScan {
 /// Bytes rendered at a time on the way to an offset.
 const SKIP_BYTES: usize = 64 * 1024;
 
-enum Id<'a> {
+pub(crate) enum Id<'a> {
     Uint(u64),
     String(Cow<'a, str>),
 }
 
 /// An id from its JSON text; `None` when the upstream cannot take it for an id either.
-fn read_id(raw: &[u8]) -> Option<Id<'_>> {
+pub(crate) fn read_id(raw: &[u8]) -> Option<Id<'_>> {
     if raw.first() == Some(&b'"') {
         let decoded = text::decode(&raw[1..raw.len() - 1]);
         return decoded.exact.then_some(Id::String(decoded.text));

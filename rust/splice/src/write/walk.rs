@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::field::{touches_no_rows, Field};
+use super::field::{touches_no_rows, Field, RETURN_AFFECTED_IDS};
 use super::{Exclusive, WriteScan};
 use crate::error::{Parsed, SpliceError};
 use crate::prune::Pruner;
@@ -39,6 +39,7 @@ impl<'a> Walk<'a> {
             drops_attribute: false,
             writes_rows: false,
             ids_known: true,
+            affected_ids: None,
             tape: Tape::default(),
             ids: Positions::default(),
         };
@@ -111,6 +112,9 @@ impl<'a> Walk<'a> {
     fn member(&mut self, reader: &mut Reader<'a>, key: Key) -> Parsed<bool> {
         let name = self.name(key);
         let Some(field) = Field::named(&name) else {
+            if name.as_ref() == RETURN_AFFECTED_IDS {
+                self.scan.affected_ids = Some(reader.kind() == Kind::True);
+            }
             // A key that only a newer upstream knows may change any row.
             self.foreign |= !touches_no_rows(&name) && reader.kind() != Kind::Null;
             reader.skip_value()?;

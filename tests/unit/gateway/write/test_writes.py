@@ -33,7 +33,9 @@ class Mirror:
         self.told.append(("begin", namespace, keys))
         return len(self.told)
 
-    async def settle(self, token, outcome):
+    wants_affected = False
+
+    async def settle(self, token, outcome, write=None):
         self.told.append(("settle", token, outcome))
 
     async def bump_epoch(self, namespace):
@@ -78,7 +80,7 @@ def test_what_a_failure_says():
         (b'{"patch_rows":[{"id":"a","x":2}]}', rb'{"patch_rows":[{"id":"a","x":2,S}]}'),
         (
             b'{"patch_by_filter":{"filters":["x","Eq",1],"patch":{"x":2}}}',
-            rb'{"patch_by_filter":{"filters":["x","Eq",1],"patch":{"x":2,S}}}',
+            rb'{"return_affected_ids":true,"patch_by_filter":{"filters":["x","Eq",1],"patch":{"x":2,S}}}',
         ),
     ],
 )

@@ -2,12 +2,7 @@
 
 import asyncio
 from collections import deque
-<<<<<<< HEAD
-from collections.abc import AsyncIterator
-=======
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
->>>>>>> 8ff867e (Write-through: an acknowledged write leaves its rows in the cache)
 from types import TracebackType
 from typing import Protocol
 

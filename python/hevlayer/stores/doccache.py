@@ -340,8 +340,8 @@ class DocumentCache:
 
     async def beneath(self, token: WriteToken) -> DocRows | None:
         """The rows that a write's marks cover, for the patches in it; None when the cache cannot say."""
-        keys = token.keys
-        if keys is None or not token.marked or token.settled:
+        keys, engine = token.keys, self._engine
+        if engine is None or engine.loses_marks or keys is None or not token.marked or token.settled:
             return None
         return await self._ask("settle", lambda engine: engine.beneath(token.token, token.namespace, keys))
 

@@ -121,6 +121,10 @@ class AerospikeEngine:
     def name(self) -> str:
         return "aerospike"
 
+    @property
+    def loses_marks(self) -> bool:
+        return True
+
     async def connect(self) -> str | None:
         """Waits until the cluster was reached or that failed. Returns: why it failed."""
         try:

@@ -60,6 +60,10 @@ class EmbeddedEngine:
     def name(self) -> str:
         return "embedded"
 
+    @property
+    def loses_marks(self) -> bool:
+        return False
+
     @classmethod
     def open(
         cls,

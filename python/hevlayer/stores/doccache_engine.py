@@ -98,6 +98,13 @@ class Engine(Protocol):
     def name(self) -> str:
         """`embedded` or `aerospike`."""
 
+    @property
+    def loses_marks(self) -> bool:
+        """Whether a mark may be lost alone, without every row of its id that was there before it is settled.
+
+        Then a patch is not composed with the row beneath: a reader may have filled that after the loss.
+        """
+
     # --- reads -------------------------------------------------------------------------------------------------------
 
     async def lookup(
@@ -172,8 +179,7 @@ class Engine(Protocol):
         """
 
     async def beneath(self, token: int, namespace: str, keys: Sequence[bytes]) -> DocRows:
-        """The rows beneath this write's marks, of ids that are not contended so far; for patches. An engine that may
-        lose a mark alone, without every row, has none."""
+        """The rows beneath this write's marks, of ids that are not contended so far; for patches."""
 
     async def clear(self, namespace: str) -> None:
         """A new epoch: no row of the namespace from before is served again, no earlier ticket is good, holes, losses

@@ -244,6 +244,10 @@ class TwinEngine:
     def name(self) -> str:
         return "twin"
 
+    @property
+    def loses_marks(self) -> bool:
+        return False
+
     def _open(self) -> TwinStore:
         if self._closed:
             raise CacheUnavailableError("the document cache is closed")

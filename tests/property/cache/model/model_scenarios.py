@@ -7,8 +7,9 @@ adds larger ones, some minutes of work.
 import sys
 import time
 
-from model_checker import Scenario, explore
+from model_checker import explore
 from model_engines import Cas
+from model_state import Scenario
 
 ONE_READ = (("read", 1),)
 READ_AND_PAGE = (("read", 1), ("page", 0))

@@ -192,7 +192,16 @@ class Gateway:
         )
         self.permits = PermitLedger(self.clock, self.metrics)
         reads = Reads(self.upstream, self.permits, self.clock, rng=self.rng)
-        warms = Warms(self.cache, self.jobs, reads, self.registry, owners, self.clock, self._settled_cut)
+        warms = Warms(
+            self.cache,
+            self.jobs,
+            reads,
+            self.registry,
+            owners,
+            self.clock,
+            self._settled_cut,
+            unknown_write_seconds=config.unknown_write_seconds,
+        )
         warm_routes = WarmRoutes(warms, self.jobs)
         exchanges = RelayedExchanges(self.relay, self.bearers, self.clock)
         hints = HintRoutes(exchanges, warms, rows_max=config.warm_rows_max)

@@ -247,7 +247,7 @@ OPERATIONS: dict[str, Operation] = {
             202: response("Accepted by the upstream.", _json("WarmReport")),
         },
         _OWN_READ_STATUSES,
-        parameters=_STEPS,
+        parameters=(*_STEPS, _WARM_PAGE),
     ),
     "fetch": Operation(
         "Fetch a document",

@@ -9,10 +9,13 @@ from hevlayer.gateway.namespaces.splice import add_members
 from hevlayer.gateway.reads import RefusedReadError
 from hevlayer.gateway.responses import json_response, relayed_answer
 from hevlayer.gateway.router import RouteContext
+from hevlayer.gateway.warm.pages import read_page_size
 from hevlayer.gateway.warm.service import Complete, Started, TooLarge, Warms
 from hevlayer.http.messages import Response
 
 STEPS = ("turbopuffer", "documents", "snapshots")
+PAGE_SIZE = "page_size"
+_OURS = {*STEPS, PAGE_SIZE}
 _SWITCH = {"true": True, "1": True, "false": False, "0": False}
 _SKIPPED: Mapping[str, object] = {"enabled": False, "status": "skipped"}
 
@@ -33,9 +36,9 @@ def read_steps(query: str) -> dict[str, bool]:
 
 
 def upstream_target(target: bytes) -> bytes:
-    """The request target without our own switches; every other parameter stays as it was sent."""
+    """The request target without our own parameters; every other one stays as it was sent."""
     path, mark, query = target.partition(b"?")
-    kept = [pair for pair in query.split(b"&") if pair and pair.partition(b"=")[0].decode("latin-1") not in STEPS]
+    kept = [pair for pair in query.split(b"&") if pair and pair.partition(b"=")[0].decode("latin-1") not in _OURS]
     return path + mark + b"&".join(kept) if kept else path
 
 
@@ -63,6 +66,7 @@ class HintRoutes:
     async def hint_cache_warm(self, context: RouteContext) -> Response:
         """The hint goes up unless it is switched off; an upstream error comes back as it is, and nothing is started."""
         asked = read_steps(context.request.query)
+        page_rows = read_page_size(context.query_parameters().get(PAGE_SIZE))
         report: dict[str, object] = {"namespace": context.namespace.encode("utf-8", "replace").decode()}
         report["turbopuffer"] = {"enabled": True, "status": "started"} if asked["turbopuffer"] else _SKIPPED
         answer = None
@@ -71,7 +75,7 @@ class HintRoutes:
             if not answer.ok:
                 return answer.relayed()
         try:
-            report["documents"] = await self._warm(context) if asked["documents"] else _SKIPPED
+            report["documents"] = await self._warm(context, page_rows) if asked["documents"] else _SKIPPED
         except RefusedReadError as refusal:
             return relayed_answer(refusal.answered, refusal.answer)
         report["snapshots"] = {"enabled": True, "status": "no_snapshot"} if asked["snapshots"] else _SKIPPED
@@ -79,14 +83,18 @@ class HintRoutes:
             return json_response(200, {"status": "OK", "message": "the upstream was not asked to warm", **report})
         return answer.relayed(add_members(answer.body, report))
 
-    async def _warm(self, context: RouteContext) -> dict[str, object]:
+    async def _warm(self, context: RouteContext, page_rows: int | None) -> dict[str, object]:
         """A hint never fails for what it might have done.
 
         Raises: RefusedReadError: the caller may not read the namespace.
         """
         try:
             outcome = await self._warms.start(
-                context.namespace, context.credential, traceparent=context.traceparent, rows_max=self._rows_max
+                context.namespace,
+                context.credential,
+                traceparent=context.traceparent,
+                page_rows=page_rows,
+                rows_max=self._rows_max,
             )
         except (CacheColdError, RefusedReadError) as error:
             if isinstance(error, RefusedReadError) and error.answered in (401, 403, 404):

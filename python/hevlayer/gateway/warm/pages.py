@@ -2,6 +2,7 @@
 
 import orjson
 
+from hevlayer.errors import ValidationError
 from hevlayer.gateway.reads import Id, Span
 
 PAGE_ROWS_MAX = 10_000
@@ -14,6 +15,15 @@ CHUNK_IDS = 500
 
 _UINT_TAG = 1
 _STRONG = b'{"level":"strong"}'
+
+
+def read_page_size(text: str | None, most: int = PAGE_ROWS_MAX) -> int | None:
+    """Raises: ValidationError: not an integer in 1..most."""
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
+        raise ValidationError(f"page_size must be an integer in 1..{most}")
+    return int(text)
 
 
 class PageSizer:

@@ -1,24 +1,14 @@
 """POST /v2/namespaces/{ns}/warm and the warm jobs."""
 
-from hevlayer.errors import ValidationError
 from hevlayer.gateway.jobs import JobKind, JobRecord, Jobs
 from hevlayer.gateway.reads import RefusedReadError
 from hevlayer.gateway.responses import json_response, relayed_answer
 from hevlayer.gateway.router import RouteContext
-from hevlayer.gateway.warm.pages import PAGE_ROWS_MAX
+from hevlayer.gateway.warm.pages import read_page_size
 from hevlayer.gateway.warm.service import Complete, Started, Warms
 from hevlayer.http.messages import Response
 
 ACCEPTED = 202
-
-
-def read_page_size(text: str | None, most: int = PAGE_ROWS_MAX) -> int | None:
-    """Raises: ValidationError: not an integer in 1..most."""
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
-        raise ValidationError(f"page_size must be an integer in 1..{most}")
-    return int(text)
 
 
 class WarmRoutes:

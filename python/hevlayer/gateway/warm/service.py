@@ -14,6 +14,7 @@ from hevlayer.gateway.jobs import JobKind, JobRecord, Jobs, RunningJob
 from hevlayer.gateway.reads import Reads, ReadTarget
 from hevlayer.gateway.warm.warmer import Warmer
 from hevlayer.stores.doccache import DocumentCache
+from hevlayer.stores.doccache_engine import UNKNOWN_WRITE_SECONDS
 
 DEFAULT_ID_TYPE = "string"
 
@@ -79,6 +80,8 @@ class Warms:
         owners: CacheOwners,
         clock: Clock,
         cut_of: CutOf,
+        *,
+        unknown_write_seconds: float = UNKNOWN_WRITE_SECONDS,
     ) -> None:
         self._cache = cache
         self._jobs = jobs
@@ -87,6 +90,7 @@ class Warms:
         self._owners = owners
         self._clock = clock
         self._cut_of = cut_of
+        self._unknown_write_seconds = unknown_write_seconds
 
     def inflight(self, namespace: str) -> bool:
         """Whether a warm of this process is at work there."""
@@ -126,6 +130,7 @@ class Warms:
                 ReadTarget.of(namespace, credential, job=job.id),
                 origin,
                 cut=lambda: self._cut_of(namespace),
+                unknown_write_seconds=self._unknown_write_seconds,
                 rows_expected=origin.rows,
                 page_rows=page_rows,
             )

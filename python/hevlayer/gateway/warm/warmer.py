@@ -1,10 +1,11 @@
 """One warm: every row of a namespace from the upstream into the document cache, and the proof that none is missing."""
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from hevlayer.clock import Clock
+from hevlayer.clock import Backoff, Clock
 from hevlayer.errors import CacheColdError, UpstreamError
 from hevlayer.gateway.jobs import RunningJob
 from hevlayer.gateway.reads import Id, PageEnd, Reads, ReadTarget, Span, Walk, read_object
@@ -23,13 +24,14 @@ from hevlayer.stores.doccache_warming import Warming
 
 # As many as background work has permits.
 READERS_MAX = 4
-# A write of unknown ids keeps every page out of the cache; a warm waits for its end this long.
-CLOSED_WAIT_SECONDS = 120.0
+# Writes without an answer keep rows, or the whole namespace, out of the cache until they can no longer take effect. A
+# warm waits for that, and this much longer.
+WAIT_MARGIN_SECONDS = 30.0
 CLOSED_POLL_SECONDS = 0.25
-# Rows that were written while their page was read are read again by their ids, in this many rounds.
-REPAIR_ROUNDS_MAX = 20
+# Rows that were written while their page was read are read again by their ids, so many in a round.
 REPAIR_IDS_MAX = 10_000
-REPAIR_PAUSE_SECONDS = 0.25
+REPAIR_PAUSE = Backoff(initial_seconds=0.25, cap_seconds=4.0)
+REPAIR_ROUNDS_MAX = 1_000
 # The last percent is for the rows that were written meanwhile.
 PAGES_SHARE = 0.99
 
@@ -68,8 +70,10 @@ class Warmer:
         facts: Facts,
         *,
         cut: Cut,
+        unknown_write_seconds: float,
         rows_expected: int,
         page_rows: int | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self._cache = cache
         self._reads = reads
@@ -77,8 +81,10 @@ class Warmer:
         self._target = target
         self._facts = facts
         self._cut = cut
+        self._wait_seconds = unknown_write_seconds + WAIT_MARGIN_SECONDS
         self._rows_expected = rows_expected
         self._sizer = PageSizer(page_rows)
+        self._rng = rng or random.Random()  # noqa: S311 -- jitter, not a secret
         self._pages = 0
 
     async def run(self, job: RunningJob) -> None:
@@ -101,7 +107,7 @@ class Warmer:
         job.report(stable_as_of_ms=through_ms)
 
     async def _begin(self, namespace: str) -> tuple[Warming, int]:
-        for _ in range(int(CLOSED_WAIT_SECONDS / CLOSED_POLL_SECONDS)):
+        for _ in range(int(self._wait_seconds / CLOSED_POLL_SECONDS)):
             through_ms = self._cut()
             if through_ms is not None:
                 warming = await self._cache.begin_warm(namespace)
@@ -113,7 +119,7 @@ class Warmer:
         raise CacheColdError("the document cache cannot take rows of this namespace now")
 
     async def _ticket(self, warming: Warming) -> int:
-        for _ in range(int(CLOSED_WAIT_SECONDS / CLOSED_POLL_SECONDS)):
+        for _ in range(int(self._wait_seconds / CLOSED_POLL_SECONDS)):
             ticket = await self._cache.page_ticket(warming)
             if ticket > 0:
                 return ticket
@@ -165,19 +171,29 @@ class Warmer:
 
     async def _finish(self, warming: Warming, through_ms: int) -> None:
         """Reads by id what was written while its page was read, until nothing is missing."""
-        for _ in range(REPAIR_ROUNDS_MAX):
+        give_up_at = self._clock.monotonic() + self._wait_seconds
+        for round_number in range(REPAIR_ROUNDS_MAX):
             await self._check_loss(warming)
             missing = await self._cache.missing(warming, REPAIR_IDS_MAX)
             for start in range(0, len(missing), CHUNK_IDS):
                 await self._repair(warming, missing[start : start + CHUNK_IDS])
             if await self._cache.end_warm(warming, through_ms):
                 return
-            await self._clock.sleep(REPAIR_PAUSE_SECONDS)
+            if self._clock.monotonic() >= give_up_at:
+                break
+            await self._clock.sleep(REPAIR_PAUSE.delay(round_number, self._rng))
         raise WarmIncompleteError(
-            "rows were written faster than they could be read again; warm when there are fewer writes"
+            "some rows were written again and again, or had writes without an answer, for as long as this warm waited; "
+            "warm when there are fewer writes"
         )
 
     async def _repair(self, warming: Warming, keys: Sequence[bytes]) -> None:
+        """What a write is at work on is left for a later round."""
         held = await self._cache.lookup_many(warming.namespace, keys, NOTHING)
-        answer = await self._reads.query(self._target, rows_body([json_of_key(key) for key in keys]))
-        await self._cache.refill(warming, keys, held.tickets, await self._rows(answer))
+        looked_up = zip(keys, held.tickets, held.documents, strict=True)
+        open_to_fill = [(key, ticket) for key, ticket, document in looked_up if ticket > 0 or document is not None]
+        if not open_to_fill:
+            return
+        free, tickets = zip(*open_to_fill, strict=True)
+        answer = await self._reads.query(self._target, rows_body([json_of_key(key) for key in free]))
+        await self._cache.refill(warming, free, tickets, await self._rows(answer))

@@ -13,6 +13,7 @@ ROWS = [
 ]
 FULL_TEXT = {"title": {"type": "string", "full_text_search": True, "filterable": True}}
 WATERMARK_SECONDS = 20
+WARM_SECONDS = 20
 
 
 @pytest.fixture
@@ -281,6 +282,43 @@ async def test_the_warm_hint(client, films, data):
     answer = await data(client.hint_cache_warm, films, turbopuffer=False, documents=False, snapshots=True, page_size=10)
     assert (answer.turbopuffer.enabled, answer.turbopuffer.status) == (False, "skipped")
     assert answer.documents.enabled is False
+
+
+async def warmed(client, ns, data, job):
+    """The warm job, once it has ended."""
+    assert isinstance(job, hevlayer.WarmJob)
+    async with asyncio.timeout(WARM_SECONDS):
+        while job.status == "running":
+            await asyncio.sleep(0.01)
+            job = await data(client.get_warm_job, ns, job.id)
+    return job
+
+
+async def test_a_warm(client, films, data):
+    job = await warmed(client, films, data, await data(client.warm_cache, films, page_size=2))
+    assert (job.namespace, job.status, job.progress, job.documents_scanned) == (films, "completed", 1, 3)
+    assert job.completed_at >= job.created_at
+    assert job.stable_as_of > 0
+    found = await data(client.fetch_documents, films, {"ids": ["a", "b", "c"]}, cache_status="hit")
+    assert len(found.documents) == 3
+    again = await data(client.warm_namespace, films)
+    assert (again.status, again.documents_scanned) == ("completed", 0)
+    jobs = await data(client.list_warm_jobs, films)
+    assert isinstance(jobs, hevlayer.WarmJobList)
+    assert {each.id for each in jobs.warm_jobs} == {job.id, again.id}
+
+
+async def test_the_warm_hint_starts_a_warm(client, films, data):
+    answer = await data(client.hint_cache_warm, films, page_size=2)
+    assert (answer.documents.enabled, answer.documents.status, answer.snapshots.status) == (
+        True,
+        "started",
+        "no_snapshot",
+    )
+    job = await warmed(client, films, data, answer.documents.job)
+    assert (job.status, job.documents_scanned) == ("completed", 3)
+    answer = await data(client.hint_cache_warm, films)
+    assert (answer.documents.status, answer.documents.job) == ("completed", None)
 
 
 async def test_the_metrics_catalog(client, films, data):

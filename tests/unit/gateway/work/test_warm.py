@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 from work_stage import FILMS
 
-from hevlayer.errors import ValidationError
+from hevlayer.errors import UpstreamError, ValidationError
 from hevlayer.gateway.reads import Span
 from hevlayer.gateway.warm.hint import read_steps, upstream_target
 from hevlayer.gateway.warm.pages import PAGE_BYTES_TARGET, PageSizer, id_of_key, json_of_key, page_body
@@ -105,6 +105,42 @@ async def test_rows_written_during_a_warm_are_read_again(stage):
     for number in range(written):
         document = await stage.ok("GET", f"/v2/namespaces/films/documents/{FILMS[number * 33]['id']}")
         assert document["attributes"]["year"] == 3001 + number
+
+
+async def lost_answer(stage, body):
+    """A write that the upstream applies, and whose answer never comes."""
+    send = stage.gateway.upstream.send
+
+    async def loses(method, target, headers, content=b"", **options):
+        await send(method, target, headers, content, **options)
+        raise UpstreamError("the connection was reset")
+
+    stage.gateway.upstream.send = loses
+    answer = await stage.call("POST", "/v2/namespaces/films", body)
+    stage.gateway.upstream.send = send
+    assert answer.status == 502
+
+
+async def test_a_warm_waits_for_writes_without_an_answer(stages):
+    stage = await stages(unknown_write_seconds=1.0)
+    await stage.films()
+    await lost_answer(stage, {"patch_rows": [{"id": FILMS[3]["id"], "year": 1}]})
+    stage.up.clear()
+    assert (await stage.warm())["status"] == "completed"
+    assert len(stage.queries()) < 20
+    assert (await stage.cache_state())["state"] == "warm"
+    answer = await stage.call("GET", f"/v2/namespaces/films/documents/{FILMS[3]['id']}")
+    assert (answer.headers[b"x-layer-cache"], answer.body["attributes"]["year"]) == (b"hit", 1)
+
+
+async def test_a_warm_does_not_wait_for_ever(stages, monkeypatch):
+    monkeypatch.setattr("hevlayer.gateway.warm.warmer.WAIT_MARGIN_SECONDS", -99.5)
+    stage = await stages(unknown_write_seconds=100.0)
+    await stage.films()
+    await lost_answer(stage, {"patch_rows": [{"id": FILMS[3]["id"], "year": 1}]})
+    job = await stage.warm()
+    assert (job["status"], "writes without an answer" in job["error"]) == ("failed", True)
+    assert (await stage.cache_state())["state"] == "cold"
 
 
 async def test_a_warm_that_is_deleted_stops(stage):
@@ -242,6 +278,15 @@ async def test_steps_can_be_switched_off(stage):
     assert not (await stage.ok("GET", f"{WARM}-jobs"))["warm_jobs"]
 
 
+async def test_a_hint_takes_a_page_size(stage):
+    await stage.films()
+    hint = await stage.ok("GET", f"{HINT}?page_size=100", status=202)
+    await stage.done(f"{WARM}-jobs/{hint['documents']['job']['id']}")
+    assert {query["limit"] for query in stage.queries() if query.get("include_attributes") is True} == {100}
+    answer = await stage.call("GET", f"{HINT}?page_size=0")
+    assert (answer.status, "page_size" in answer.body["message"]) == (422, True)
+
+
 async def test_a_hint_leaves_large_namespaces_to_those_who_ask(stages):
     stage = await stages(warm_rows_max=500)
     rows = [{"id": number, "n": number} for number in range(10_001)]
@@ -281,7 +326,7 @@ def test_a_switch_that_is_neither_is_refused_by_name(query):
     ("target", "expected"),
     [
         (b"/v1/namespaces/a%2Fb/hint_cache_warm", b"/v1/namespaces/a%2Fb/hint_cache_warm"),
-        (b"/v1/x?documents=false", b"/v1/x"),
+        (b"/v1/x?documents=false&page_size=5", b"/v1/x"),
         (b"/v1/x?a=1&documents=false&b=%20&turbopuffer=true", b"/v1/x?a=1&b=%20"),
     ],
 )

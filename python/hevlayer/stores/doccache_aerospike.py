@@ -125,6 +125,11 @@ class AerospikeEngine:
     def loses_marks(self) -> bool:
         return True
 
+    @property
+    def inflight(self) -> int:
+        """Calls to the server that are under way or wait, also those whose callers went away."""
+        return self._native.counters()["inflight"]
+
     async def connect(self) -> str | None:
         """Waits until the cluster was reached or that failed. Returns: why it failed."""
         try:

@@ -118,17 +118,19 @@ class StandIn:
             return
         self._running.set()
         server, self._server = self._server, None
-        server.close()
-        for _ in range(ACCEPT_ROUNDS):
-            # Connections that the system had accepted already become ours a few rounds later.
-            await asyncio.sleep(0)
-            for client in self._clients.values():
-                client.transport.abort()
+        await stop_listening(server)
+        for client in self._clients.values():
+            client.transport.abort()
         while self._clients:
             await asyncio.wait(list(self._clients))
         await server.wait_closed()
         # As every cluster that forms anew.
         self.cluster_key = secrets.token_hex(6).upper()
+
+    @property
+    def changes(self) -> int:
+        """Records that were written so far."""
+        return len(self._journal)
 
     def lose(self, changes: int) -> None:
         """Undoes the last changes, as a crash does with what was not on disk yet."""
@@ -344,6 +346,16 @@ class StandIn:
                 answers.append(_answer(OK, record=found, bins=bins, fields=key))
             answers.append(_answer(OK, info3=PARTITION_DONE, generation=partition))
         return b"".join(answers) + _answer(OK, info3=LAST)
+
+
+async def stop_listening(server: asyncio.Server) -> None:
+    """Closes a server once what the system has accepted for it has become connections, which closing would break."""
+    loop = asyncio.get_running_loop()
+    for listener in server.sockets:
+        loop.remove_reader(listener.fileno())
+    for _ in range(ACCEPT_ROUNDS):
+        await asyncio.sleep(0)
+    server.close()
 
 
 def _partition(digest: bytes) -> int:

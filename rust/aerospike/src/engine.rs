@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::error::Failure;
 use crate::guard::Guard;
 use crate::heads::Heads;
-use crate::layout::{add_tally, check_set_prefix, Place, Tally, Ticket};
+use crate::layout::{add_tally, check_set_prefix, Place, Tally, Ticket, TALLY_PARTS};
 use crate::store::{Expect, Settings, Store, Write, Written, BATCH_BYTES_MAX, BATCH_KEYS_MAX};
 use crate::tallies::Tallies;
 
@@ -137,7 +137,7 @@ impl Engine {
 
     pub(crate) fn count_write(&self, place: &Place, epoch: u64, change: Tally) -> Result<Write, Failure> {
         Ok(Write {
-            key: place.tally(epoch)?,
+            key: place.tally(epoch, rand::random_range(0..TALLY_PARTS))?,
             operations: add_tally(change),
             expect: Expect::Any,
             same: None,

@@ -11,7 +11,9 @@ use crate::engine::{before, Engine};
 use crate::error::Failure;
 use crate::guard::{Key, BELIEVED, REFRESH};
 use crate::heads::{standing, Standing, CAS_TRIES_MAX};
-use crate::layout::{head_bins, read_head, read_tally, tally_bins, write_everything, Everything, Head};
+use crate::layout::{
+    head_bins, read_head, read_tally, tally_bins, write_everything, Everything, Head, Tally, TALLY_PARTS,
+};
 use crate::state::Entry;
 use crate::store::{Expect, Same, Write, Written};
 
@@ -64,8 +66,12 @@ impl Engine {
             (Standing::Closed { epoch }, Some(_)) => (epoch, true),
             _ => return Ok(Facts::default()),
         };
-        let found = self.read(vec![(place.tally(epoch)?, tally_bins())], None, deadline).await?;
-        let tally = found.into_iter().next().flatten().as_ref().map(read_tally).unwrap_or_default();
+        let parts: Result<Vec<_>, Failure> =
+            (0..TALLY_PARTS).map(|part| Ok((place.tally(epoch, part)?, tally_bins()))).collect();
+        let mut tally = Tally::default();
+        for part in self.read(parts?, None, deadline).await?.iter().flatten() {
+            tally.add(read_tally(part));
+        }
         self.tallies.learn(namespace, epoch, tally);
         let count = |count: i64| u64::try_from(count).unwrap_or(0);
         let head = head.unwrap_or_default();

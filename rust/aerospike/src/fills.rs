@@ -140,7 +140,7 @@ impl Engine {
         let is_void = seen.is_closed() || seen.is_quiet || seen.epoch() != Some(epoch) || seen.wholes.moment >= began;
         let when = When { epoch, moment: seen.moment, now_ms };
         for (index, (row, record)) in rows.iter().zip(&seen.records).enumerate() {
-            let slot = record.as_ref().map(|record| read_slot(record, Some(&row.key), Some(epoch)));
+            let slot = record.as_ref().map(|record| read_slot(record, Some(&row.key), seen.epoch()));
             let replaced = match &slot {
                 None => Tally::default(),
                 Some(None) => continue,

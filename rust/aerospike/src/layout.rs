@@ -30,8 +30,9 @@
 //!
 //! A generation begins anew with its record, so it cannot tell a record from one that was lost and made again: `x` can.
 //!
-//! A third record counts, for one epoch: marked ids `m`, holes `h`, rows `r`, their bytes `y`, losses `l`. It is only ever
-//! added to, so many writers of one namespace do not fail each other. Ids are counted as marked or as holes before they
+//! Further records count, for one epoch: marked ids `m`, holes `h`, rows `r`, their bytes `y`, losses `l`. They are only ever
+//! added to, so many writers of one namespace do not fail each other, and are several, because the server lets few writes
+//! wait for one record. Ids are counted as marked or as holes before they
 //! are, and no longer only after they were: a process that dies in between leaves a count too high, never too low.
 
 use aerospike::operations::{scalar, Operation};
@@ -42,6 +43,8 @@ use crate::error::Failure;
 use crate::state::{read_entries, write_entries, Bytes, Change, Entry, Kind, Slot, HOLE_BENEATH};
 use crate::store::Same;
 
+/// Records that share the counts of one namespace and epoch.
+pub const TALLY_PARTS: u64 = 16;
 /// Sets that one prefix may use.
 pub const SETS: u64 = 1024;
 const SET_BYTES_MAX: usize = 63;
@@ -83,9 +86,9 @@ impl Place {
         self.key(HEAD_TAG, &[])
     }
 
-    /// The key of the record that counts.
-    pub fn tally(&self, epoch: u64) -> Result<Key, Failure> {
-        self.key(TALLY_TAG, &[&epoch.to_be_bytes()])
+    /// The key of one of the records that count, each of them in part.
+    pub fn tally(&self, epoch: u64, part: u64) -> Result<Key, Failure> {
+        self.key(TALLY_TAG, &[&epoch.to_be_bytes(), &part.to_be_bytes()])
     }
 
     pub fn row(&self, id: &[u8]) -> Result<Key, Failure> {
@@ -358,7 +361,7 @@ pub fn tally_bins() -> Bins {
 
 pub fn read_tally(record: &Record) -> Tally {
     let count = |name: &str| match record.bins.get(name) {
-        Some(Value::Int(count)) => (*count).max(0),
+        Some(Value::Int(count)) => *count,
         _ => 0,
     };
     Tally { marked: count("m"), holes: count("h"), rows: count("r"), bytes: count("y"), lost: count("l") }

@@ -24,6 +24,7 @@ from hevlayer.gateway.drain import Drain, Phase
 from hevlayer.gateway.fetch import CacheOwners, FetchRoutes
 from hevlayer.gateway.fetch.owners import STORE_SECONDS
 from hevlayer.gateway.heap import keep_heap
+from hevlayer.gateway.history import History, checked, quick_checked
 from hevlayer.gateway.jobs import Jobs
 from hevlayer.gateway.logs import configure_logging
 from hevlayer.gateway.middleware import Pipeline
@@ -150,6 +151,17 @@ class Gateway:
             ttl_seconds=config.cache_ttl_seconds,
         )
         self.spool = Spool(config.spool_dir, config.spool_bytes_max)
+        self.objects = MeasuredObjects(self._open_objects(), self.metrics, self.clock)
+        self.history = History(
+            self.objects,
+            self._id_type,
+            self.clock,
+            self.metrics,
+            rng=self.rng,
+            is_on=config.history == "on",
+            off=[name for each in config.history_off_namespaces.split(",") if (name := each.strip())],
+        )
+        trail = trail or self.history.trail
         intake = Intake(self.spool, memory_bytes_max=config.body_memory_bytes_max, bytes_max=config.body_bytes_max)
         self.relay = Relay(self.upstream, self.clock, self.bearers, self.registry, body_bytes_max=config.body_bytes_max)
         relays = RelayRoutes(self.relay, slow=slow)
@@ -174,7 +186,6 @@ class Gateway:
             deadlines=write,
             slow=slow,
         )
-        self.objects = MeasuredObjects(self._open_objects(), self.metrics, self.clock)
         owners = CacheOwners(
             self.cache, LocalObjects(self._cache_dir / "owners", operation_seconds=STORE_SECONDS), self.clock
         )
@@ -216,26 +227,31 @@ class Gateway:
             self.metrics,
             self.clock,
             listing_ttl_ms=config.namespace_list_cache_ttl_ms,
-            steps=(CleanupStep("document_cache", self._void_deleted), CleanupStep("jobs", self._forget_jobs)),
+            steps=(
+                CleanupStep("document_cache", self._void_deleted),
+                CleanupStep("jobs", self._forget_jobs),
+                CleanupStep("history", self.history.purge, destroys=True),
+            ),
         )
         self.metrics_backend = self._backend(config.metrics_backend_url, quick)
         handlers: Mapping[str, RouteHandler] = {
             "relay": relays.relay,
             "relay_slow": relays.relay_slow,
             "relay_query": relays.relay_query,
-            "query": queries.query,
+            "query": checked(queries.query),
             "write": writes.write,
             "write_legacy": writes.write_legacy,
             "schema": writes.schema,
             "update_schema": writes.update_schema,
-            "fetch_document": fetches.fetch_document,
-            "fetch_documents": fetches.fetch_documents,
+            "fetch_document": checked(fetches.fetch_document),
+            "fetch_documents": checked(fetches.fetch_documents),
             **self.namespaces.handlers,
             "hint_cache_warm": hints.hint_cache_warm,
             "warm": warm_routes.warm,
             "list_warm_jobs": warm_routes.list_warm_jobs,
             "warm_job": warm_routes.warm_job,
             "delete_warm_job": warm_routes.delete_warm_job,
+            **self.history.handlers,
             "openapi": OpenApiRoutes().openapi,
             **observe_handlers(
                 __version__,
@@ -249,8 +265,8 @@ class Gateway:
             ),
         }
         quick_handlers: Mapping[str, QuickHandler] = {
-            "query": QuickQueries(queries, body_bytes_max=config.body_memory_bytes_max).start,
-            "fetch_document": fetches.start_fetch,
+            "query": quick_checked(QuickQueries(queries, body_bytes_max=config.body_memory_bytes_max).start),
+            "fetch_document": quick_checked(fetches.start_fetch),
         }
         attach_consistency(self.metrics, self.registry, self.stamper, self.clock)
         attach_server(self.metrics, self._open_connections, self._requests_in_flight)
@@ -258,6 +274,7 @@ class Gateway:
         attach_access_log(self.metrics, self.access_log)
         attach_own_work(self.metrics, self.jobs, self.permits)
         self.spans = self._open_spans()
+        self.metrics.history_pending.read_from(self.history.pending_samples)
         self.pipeline = Pipeline(
             Router(ROUTES, handlers, quick_handlers),
             self.authenticator,
@@ -364,6 +381,9 @@ class Gateway:
         floor_ms = lower(self.stamper.open_window(namespace).close(), self.shared.peer_floor(namespace))
         return plan_watermark(now_ms, self.config.consistency_safety_margin_ms, floor_ms)
 
+    def _id_type(self, namespace: str, scope: bytes) -> str | None:
+        return self.registry.view(namespace, scope).id_type
+
     def _watched(self) -> list[tuple[str, int | None]]:
         return list({entry.namespace: (entry.namespace, entry.view.watermark_ms) for entry in self.registry}.values())
 
@@ -403,6 +423,7 @@ class Gateway:
         self.supervisor.start("unfinished deletes", self.namespaces.deletes.run)
         self.supervisor.start("document cache upkeep", self.cache.run)
         self.supervisor.start("jobs", self.jobs.run)
+        self.history.start(self.supervisor)
         if self.access_log.enabled:
             self.supervisor.start("access log", self._flush_access_log)
         self._server = await serve(
@@ -435,6 +456,7 @@ class Gateway:
         await self.jobs.close()
         await self.watcher.close()
         await self.supervisor.close()
+        await self.history.stop()
         await self.floor.stop()
         await self.shared.stop()
         await self.cache.close()

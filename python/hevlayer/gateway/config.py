@@ -49,7 +49,7 @@ _REGION = re.compile(r"[A-Za-z0-9-]{1,63}")
 _LISTEN, _UPSTREAM, _LIMITS, _DEADLINES = "Listening and keys", "Upstream", "Limits", "Deadlines"
 _DATABASE, _OBJECTS = "PostgreSQL", "Durable objects"
 _CONSISTENCY, _NAMESPACES, _OBSERVE, _CACHE = "Stable reads", "Namespaces", "Metrics and health", "Document cache"
-_JOBS = "Jobs"
+_JOBS, _HISTORY = "Jobs", "History"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -428,6 +428,22 @@ class GatewayConfig:
     def cache_engine(self) -> str:
         """`embedded`, `aerospike` or `off`."""
         return self.cache or ("aerospike" if self.aerospike_hosts else "embedded")
+
+    # --- history ---
+    history: str = setting(
+        "on",
+        "LAYER_HISTORY",
+        choice("on", "off"),
+        "record served queries and tagged fetches: on or off",
+        section=_HISTORY,
+    )
+    history_off_namespaces: str = setting(
+        "",
+        "LAYER_HISTORY_OFF_NAMESPACES",
+        text,
+        "namespaces of which nothing is recorded, separated by commas",
+        section=_HISTORY,
+    )
 
     # --- jobs ---
     job_ttl_seconds: float = setting(

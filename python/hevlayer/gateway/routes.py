@@ -44,6 +44,11 @@ ROUTES: tuple[RouteSpec, ...] = (
     RouteSpec("GET", f"{_NS2}/warm-jobs", "list_warm_jobs", "list_warm_jobs", _H),
     RouteSpec("GET", f"{_NS2}/warm-jobs/{{job_id}}", "warm_job", "warm_job", _H),
     RouteSpec("DELETE", f"{_NS2}/warm-jobs/{{job_id}}", "delete_warm_job", "delete_warm_job", _H),
+    # What was searched and fetched; `/v1` are aliases for older clients.
+    RouteSpec("GET", f"{_NS2}/search-history", "list_search_history", "list_search_history", _H),
+    RouteSpec("GET", f"{_NS1}/search-history", "list_search_history", "list_search_history_v1", _H),
+    RouteSpec("GET", f"{_NS2}/clickstream", "list_clickstream", "list_clickstream", _H),
+    RouteSpec("GET", f"{_NS1}/clickstream", "list_clickstream", "list_clickstream_v1", _H),
     # The process itself.
     RouteSpec("GET", "/health", "health", "health", Access.OPEN),
     RouteSpec("GET", "/ready", "ready", "ready", Access.OPEN),

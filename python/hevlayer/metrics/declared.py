@@ -238,6 +238,21 @@ JOB_DURATION = _timing(
 JOBS_RUNNING = _level(
     "layer_jobs_running", "cache", (), "Jobs of this process that have not ended.", "sum(layer_jobs_running)"
 )
+HISTORY_RECORDS = _count(
+    "layer_history_records_total",
+    "storage",
+    ("feed", "outcome"),
+    "Records of searches and fetches: written to the object store, retried after a failed write, or dropped because a "
+    "queue was full; feed is search-history or clickstream.",
+    Alert("History is being dropped", 'sum(increase(layer_history_records_total{outcome="dropped"}[5m])) > 0', "10m"),
+)
+HISTORY_PENDING = _level(
+    "layer_history_pending_bytes",
+    "saturation",
+    (),
+    "Records of searches and fetches that the object store does not have yet.",
+    "sum(layer_history_pending_bytes)",
+)
 CLEANUP_STEPS = _count(
     "layer_namespace_cleanup_steps_total",
     "storage",

@@ -85,6 +85,8 @@ class Metrics:
         self._object_operation = registry.histogram(declared.OBJECT_OPERATION)
         self._job_duration = registry.histogram(declared.JOB_DURATION)
         self.jobs_running = registry.gauge(declared.JOBS_RUNNING)
+        self._history_records = registry.counter(declared.HISTORY_RECORDS)
+        self.history_pending = registry.gauge(declared.HISTORY_PENDING)
         self._cleanup_steps = registry.counter(declared.CLEANUP_STEPS)
         self._upstream_inflight = registry.gauge(declared.UPSTREAM_INFLIGHT)
         self.upstream_inflight = self._upstream_inflight.bind()
@@ -257,6 +259,10 @@ class Metrics:
     def observe_job(self, kind: str, status: str, seconds: float) -> None:
         """One job that has ended. `status` is completed, failed or cancelled."""
         self._job_duration.bind(kind, status).observe(seconds)
+
+    def count_history(self, feed: str, outcome: str, records: int) -> None:
+        """Records that were written, will be tried again, or were dropped."""
+        self._history_records.bind(feed, outcome).inc(records)
 
     def count_cleanup(self, step: str, *, ok: bool) -> None:
         """One cleanup step of a namespace's delete."""

@@ -83,6 +83,8 @@ def exercised():
     metrics.observe_job("warm", "completed", 3.0)
     metrics.observe_permit_wait("background", 0.1, granted=True)
     metrics.permits_held.read_from(lambda: [(("background",), 1)])
+    metrics.count_history("search-history", "written", 3)
+    metrics.history_pending.read_from(lambda: [((), 100)])
     metrics.jobs_running.read_from(lambda: [((), 1)])
     return metrics
 

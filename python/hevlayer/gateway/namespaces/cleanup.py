@@ -22,12 +22,14 @@ class Deletion:
         started_at_ms: state made later may belong to a new namespace of the same name, and is spared.
         created_at: of the namespace that was to be deleted, as the upstream spells it, when it was known.
         deleted: the upstream has confirmed it; before that its outcome is unknown.
+        purge_history: what was recorded of its searches goes as well.
     """
 
     namespace: str
     started_at_ms: int
     created_at: str | None = None
     deleted: bool = False
+    purge_history: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import msgspec
 
 from hevlayer.clock import Clock
-from hevlayer.errors import LayerError, UpstreamError
+from hevlayer.errors import LayerError, UpstreamError, ValidationError
 from hevlayer.gateway.consistency import Credentials, Registry
 from hevlayer.gateway.consistency.facts import read_created_at
 from hevlayer.gateway.namespaces.cleanup import Cleanup, Deletion, StepReport
@@ -29,6 +29,7 @@ from hevlayer.stores.objects import ObjectStore
 from hevlayer.wire.names import decode_name, object_key
 
 LEDGER = "deletes"
+PURGE_PARAMETER = "purge_history"
 RESUME_SECONDS = 30.0
 # A delete whose answer was lost may still take effect for as long as a write may.
 UNKNOWN_DELETE_SECONDS = 120.0
@@ -36,12 +37,13 @@ UNKNOWN_DELETE_SECONDS = 120.0
 log = logging.getLogger("hevlayer.namespaces")
 
 
-class LedgerRecord(msgspec.Struct, frozen=True):
+class LedgerRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """The body of a ledger object; its key holds the namespace."""
 
     started_at_ms: int
     created_at: str | None
     deleted: bool
+    purge_history: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +128,12 @@ class DeleteRoutes:
         namespace = context.namespace
         key = object_key(LEDGER, namespace)
         view = self._registry.view(namespace, context.credential.scope)
-        deletion = Deletion(namespace, self._clock.now_ms(), view.created_at)
+        purge = _wants_purge(context)
+        deletion = Deletion(namespace, self._clock.now_ms(), view.created_at, purge_history=purge)
         first = await self._store.put_if_absent(key, _record(deletion))
         self._work_left = True
         try:
-            answer = await self._exchanges.call(context)
+            answer = await self._exchanges.call(context, target=_without_purge(context.upstream_target))
         except UpstreamError as error:
             if error.outcome_known and first:
                 await self._close_ledger(key)
@@ -139,6 +142,7 @@ class DeleteRoutes:
             case Finish(confirmed_now):
                 if not first:
                     deletion = await self._read(key) or deletion
+                    deletion = replace(deletion, purge_history=deletion.purge_history or purge)
                 reports = await self._finish(key, replace(deletion, deleted=True))
                 layer = describe_cleanup(reports)
                 if confirmed_now:
@@ -229,7 +233,7 @@ class DeleteRoutes:
         except (msgspec.DecodeError, ValueError):
             log.warning("a delete's ledger is unreadable", extra={"key": key})
             return None
-        return Deletion(namespace, record.started_at_ms, record.created_at, record.deleted)
+        return Deletion(namespace, record.started_at_ms, record.created_at, record.deleted, record.purge_history)
 
     async def _close_ledger(self, key: str) -> bool:
         try:
@@ -240,6 +244,22 @@ class DeleteRoutes:
         return True
 
 
+def _wants_purge(context: RouteContext) -> bool:
+    """Raises: ValidationError: the parameter is neither true nor false."""
+    text = context.query_parameters().get(PURGE_PARAMETER, "false")
+    if text not in ("true", "false"):
+        raise ValidationError(f"{PURGE_PARAMETER} must be true or false")
+    return text == "true"
+
+
+def _without_purge(target: bytes) -> bytes:
+    """The request's target without what the upstream does not know."""
+    path, _, query = target.partition(b"?")
+    name = PURGE_PARAMETER.encode()
+    kept = [part for part in query.split(b"&") if part and part.partition(b"=")[0] != name]
+    return path + b"?" + b"&".join(kept) if kept else path
+
+
 def describe_cleanup(reports: list[StepReport]) -> dict[str, object]:
     """The report of a delete: `done`, or `pending` with the steps that will be tried again."""
     done = all(report.error is None for report in reports)
@@ -247,4 +267,6 @@ def describe_cleanup(reports: list[StepReport]) -> dict[str, object]:
 
 
 def _record(deletion: Deletion) -> bytes:
-    return msgspec.json.encode(LedgerRecord(deletion.started_at_ms, deletion.created_at, deletion.deleted))
+    return msgspec.json.encode(
+        LedgerRecord(deletion.started_at_ms, deletion.created_at, deletion.deleted, deletion.purge_history)
+    )

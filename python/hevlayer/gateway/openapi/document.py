@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from hevlayer import __version__
-from hevlayer.gateway.openapi import job_schemas, namespace_schemas, query_schemas, values, write_schemas
+from hevlayer.gateway.openapi import (
+    history_schemas,
+    job_schemas,
+    namespace_schemas,
+    query_schemas,
+    values,
+    write_schemas,
+)
 from hevlayer.gateway.openapi.answers import refusal_components
 from hevlayer.gateway.openapi.operations import OPERATIONS, Operation
 from hevlayer.gateway.openapi.shapes import Schema, string
@@ -95,6 +102,7 @@ def build_document(routes: Sequence[RouteSpec] = ROUTES) -> dict[str, Any]:
                 **write_schemas.SCHEMAS,
                 **namespace_schemas.SCHEMAS,
                 **job_schemas.SCHEMAS,
+                **history_schemas.SCHEMAS,
             },
             "responses": refusal_components(),
             "securitySchemes": {

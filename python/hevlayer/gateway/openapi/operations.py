@@ -23,7 +23,7 @@ from hevlayer.metrics.catalog import FAMILIES
 
 _FORM = "application/x-www-form-urlencoded"
 _QUERIES, _WRITES, _NAMESPACES = "Queries", "Writes", "Namespaces"
-_JOBS = "Jobs"
+_JOBS, _HISTORY = "Jobs", "History"
 _DOCUMENTS, _DEBUG, _PROCESS, _METRICS = "Documents", "Older routes and debugging", "Process", "Metrics"
 
 
@@ -88,6 +88,14 @@ _PAGE = (
 _WARM_PAGE = _query_parameter(
     "page_size", integer(minimum=1, maximum=10_000), "Rows of one page; chosen by their size when it is not given."
 )
+_HISTORY_PARAMETERS = (
+    _query_parameter("tag", string(), "Tags, separated by commas; only what carries all of them."),
+    _query_parameter("trace_id", string(), "Only what belongs to this trace."),
+    _query_parameter("from", string(format="date-time"), "Nothing older."),
+    _query_parameter("to", string(format="date-time"), "Nothing younger."),
+    _query_parameter("before", string(), "`next_cursor` of the page before: only what is strictly older."),
+    _query_parameter("limit", integer(minimum=1), "At most so many; 50 by default, 500 at most."),
+)
 _STEPS = tuple(
     _query_parameter(name, boolean(), f"`false` switches the {name} step off.")
     for name in ("turbopuffer", "documents", "snapshots")
@@ -137,6 +145,17 @@ def _promql(summary: str, parameters: tuple[Any, ...], *, form: bool) -> Operati
 
 def _legacy(summary: str, answer: Mapping[int, Any], **more: Any) -> Operation:
     return Operation(summary, _DEBUG, answer, (*UPSTREAM, 405, *more.pop("also", ())), **more)
+
+
+def _history(summary: str, name: str) -> Operation:
+    return Operation(
+        summary,
+        _HISTORY,
+        _ok(name, "Newest first."),
+        _OWN_READ_STATUSES,
+        parameters=_HISTORY_PARAMETERS,
+        text="A page may hold fewer than asked for and still have a `next_cursor`.",
+    )
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -237,6 +256,9 @@ OPERATIONS: dict[str, Operation] = {
         "Delete a namespace",
         _NAMESPACES,
         _ok("NamespaceDeleted", "Gone upstream; `layer` tells what was removed here."),
+        parameters=(
+            _query_parameter("purge_history", boolean(), "`true` removes what was recorded of its searches as well."),
+        ),
         text="The upstream first, then our own state. May be repeated.",
     ),
     "hint_cache_warm": Operation(
@@ -274,6 +296,10 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "list_warm_jobs": Operation("List warm jobs", _JOBS, _ok("WarmJobList", "Newest first.")),
     "warm_job": Operation("Ask how far a warm is", _JOBS, _ok("WarmJob")),
+    "list_search_history": _history("List served queries", "SearchHistory"),
+    "list_search_history_v1": _history("List served queries, older route", "SearchHistory"),
+    "list_clickstream": _history("List tagged fetches", "Clickstream"),
+    "list_clickstream_v1": _history("List tagged fetches, older route", "Clickstream"),
     "delete_warm_job": Operation("Stop and forget a warm", _JOBS, _ok("Acknowledged", "What it has put stays.")),
     "purge_cache": _legacy("Drop the upstream's caches of a namespace", _ok("Acknowledged")),
     "warm_cache": _legacy("Warm the upstream's caches of a namespace", _ok("Acknowledged")),

@@ -119,8 +119,6 @@ LATER = [
     ("create_checkpoint", ("a", {"label": "l"})),
     ("get_checkpoint", ("a", "l")),
     ("list_checkpoints", ("a",)),
-    ("list_search_history", ("a",)),
-    ("list_clickstream", ("a",)),
     ("query", ({"vector": [1.0], "namespaces": ["a"]},)),
     ("create_pipeline", ({"id": "p", "target_namespace": "a"},)),
     ("list_pipelines", ()),

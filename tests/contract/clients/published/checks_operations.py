@@ -338,3 +338,31 @@ async def test_delete(client, films, data):
     with pytest.raises(hevlayer.HevlayerError) as caught:
         await data(client.get_namespace_metadata, films)
     assert caught.value.status_code == 404
+
+
+async def test_history(client, films, data):
+    query = {"rank_by": ["vector", "ANN", [1.0, 0.0]], "limit": 2}
+    for page in ("first", "second"):
+        tags = [" app:shop", "", f"page:{page}"]
+        await data(client.query_namespace, films, query, raw_query=f"foxes {page}", tags=tags)
+    listed = await data(client.list_search_history, films, tags=["app:shop", "page:second"])
+    assert isinstance(listed, hevlayer.SearchHistoryListResponse)
+    entry = listed.entries[0]
+    assert (entry.namespace, entry.raw_query, entry.tags) == (films, "foxes second", ["app:shop", "page:second"])
+    assert entry.top_result_ids == ["a", "c"]
+    assert entry.query["limit"] == 2
+    everything = await client.list_search_history(films)
+    newest = await client.list_search_history(films, limit=1)
+    older = await client.list_search_history(films, before=newest.next_cursor)
+    assert newest.entries + older.entries == everything.entries
+    bounds = {"from_": everything.entries[-1].timestamp, "to": "2999-01-01T00:00:00Z"}
+    assert (await client.list_search_history(films, **bounds)).entries == everything.entries
+
+
+async def test_clickstream(client, films, data):
+    await client.fetch_document(films, "a")
+    listed = await data(
+        client.list_clickstream, films, trace_id="0af7651916cd43dd8448eb211c80319c", tags=["x"], limit=3
+    )
+    assert isinstance(listed, hevlayer.ClickstreamListResponse)
+    assert (listed.events, listed.next_cursor) == ([], None)

@@ -1,0 +1,201 @@
+"""The record of searches and fetches through a whole gateway."""
+
+import asyncio
+import json
+
+import pytest
+from work_stage import BEARER
+
+QUERY = {"rank_by": ["vector", "ANN", [0.5, 1.0, 0.25]], "limit": 3}
+TAGGED = (b"x-hevlayer-tags", b"route:search, app:test,,app:test")
+SHAPES = {
+    "ranked": QUERY,
+    "text": {"rank_by": ["title", "BM25", "the"], "limit": 2},
+    "attribute": {"rank_by": ["year", "desc"], "limit": 2, "filters": ["year", "Gt", 1980]},
+    "limit object": {"rank_by": ["year", "desc"], "limit": {"total": 2}},
+    "aggregate": {"aggregate_by": {"n": ["Count"]}},
+    "groups": {"aggregate_by": {"n": ["Count"]}, "group_by": ["year"]},
+    "several": {"queries": [QUERY, {"rank_by": ["year", "asc"], "limit": 1}]},
+    "layer": {"vector": [0.5, 1.0, 0.25], "top_k": 2},
+    "own consistency": {**QUERY, "consistency": {"level": "strong"}},
+    "all attributes": {**QUERY, "include_attributes": True},
+}
+
+
+async def searches(stage, parameters="", namespace="films"):
+    return (await stage.ok("GET", f"/v2/namespaces/{namespace}/search-history{parameters}"))["entries"]
+
+
+def ids_of(answer):
+    legs = [answer] if "rows" in answer else answer.get("results", [])
+    return [str(row["id"]) for leg in legs for row in leg.get("rows", [])]
+
+
+async def test_every_shape_is_recorded(stage):
+    await stage.films()
+    for name, query in SHAPES.items():
+        headers = [BEARER, TAGGED, (b"x-hevlayer-search-query", name.encode())]
+        answer = await stage.call("POST", "/v2/namespaces/films/query", query, headers=headers)
+        assert answer.status == 200, answer
+        [entry] = await searches(stage, "?limit=1")
+        assert entry["raw_query"] == name
+        assert entry["top_result_ids"] == ids_of(answer.body)
+        assert entry["tags"] == ["app:test", "route:search"]
+        assert entry["trace_id"] == answer.headers[b"traceparent"].split(b"-")[1].decode()
+        assert entry.get("stable_as_of") == answer.body.get("stable_as_of")
+        assert entry["query"].keys() == query.keys()
+    assert len(await searches(stage)) == len(SHAPES)
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"identity"])
+async def test_a_compressed_answer_has_its_ids_recorded(stage, encoding):
+    await stage.films()
+    headers = [BEARER, (b"accept-encoding", encoding)]
+    await stage.call("POST", "/v2/namespaces/films/query", {**QUERY, "limit": 100}, headers=headers)
+    [entry] = await searches(stage)
+    assert len(entry["top_result_ids"]) == 100
+
+
+async def test_a_refused_query_is_not_recorded(stage):
+    await stage.films()
+    assert (await stage.call("POST", "/v2/namespaces/films/query", {"limit": 3})).status >= 400
+    for method, path, body in (
+        ("POST", "query", QUERY),
+        ("GET", "documents/1", None),
+        ("POST", "documents", {"ids": ["1"]}),
+    ):
+        refused = await stage.call(
+            method, f"/v2/namespaces/films/{path}", body, headers=[BEARER, (b"x-hevlayer-tags", b"not allowed")]
+        )
+        assert (refused.status, refused.body["error"]) == (422, "validation_error")
+        assert "x-hevlayer-tags" in refused.body["message"]
+    assert [target for _, target, _ in stage.up if "not" in target] == []
+    assert await searches(stage) == []
+
+
+async def test_a_fetch_is_joined_to_its_search(stage):
+    await stage.films()
+    search = await stage.call("POST", "/v2/namespaces/films/query", QUERY, headers=[BEARER, TAGGED])
+    first, second, third = ids_of(search.body)
+    parent = (b"traceparent", search.headers[b"traceparent"])
+    for doc_id in (first, first):
+        await stage.call("GET", f"/v2/namespaces/films/documents/{doc_id}", headers=[BEARER, parent, TAGGED])
+    await stage.call(
+        "POST", "/v2/namespaces/films/documents", {"ids": [first, second, third, "nowhere"]}, headers=[BEARER, parent]
+    )
+    await stage.call("GET", f"/v2/namespaces/films/documents/{second}")
+    trace_id = (await searches(stage))[0]["trace_id"]
+    events = (await stage.ok("GET", f"/v2/namespaces/films/clickstream?trace_id={trace_id}"))["events"]
+    told = [(each["doc_id"], each["served_from"], each["tags"]) for each in reversed(events)]
+    tags = ["app:test", "route:search"]
+    assert told[:2] == [(first, "upstream", tags), (first, "cache", tags)]
+    assert sorted(told[2:]) == sorted([(first, "cache", []), (second, "upstream", []), (third, "upstream", [])])
+    assert (await stage.ok("GET", "/v2/namespaces/films/clickstream?tag=app:test"))["events"] == events[-2:]
+    assert (await stage.ok("GET", f"/v1/namespaces/films/clickstream?trace_id={'0' * 31}1"))["events"] == []
+
+
+async def test_pages_and_filters(stage):
+    await stage.films()
+    for number in range(7):
+        tags = (b"x-hevlayer-tags", b"page:%d,all" % (number % 2))
+        await stage.call("POST", "/v2/namespaces/films/query", QUERY, headers=[BEARER, tags])
+    everything = await searches(stage)
+    assert [each["timestamp_nanos"] for each in everything] == sorted(
+        (each["timestamp_nanos"] for each in everything), reverse=True
+    )
+    paged, cursor = [], ""
+    while cursor is not None:
+        page = await stage.ok("GET", f"/v1/namespaces/films/search-history?limit=3{cursor and '&before=' + cursor}")
+        paged += page["entries"]
+        cursor = page["next_cursor"]
+    assert paged == everything
+    assert await searches(stage, "?tag=all,page:1") == [each for each in everything if "page:1" in each["tags"]]
+    newest = everything[0]["timestamp"]
+    assert len(await searches(stage, f"?from={everything[-1]['timestamp']}")) == 7
+    assert len(await searches(stage, f"?from=2100-01-01T00:00:00Z&to={newest}".replace("2100", "2000"))) <= 7
+    assert await searches(stage, "?to=2000-01-01T00:00:00Z") == []
+
+    async def is_known():
+        return (await stage.ok("GET", "/v2/namespaces/films/clickstream")).get("id_type") == "string"
+
+    await stage.until(is_known)
+    refused = await stage.call("GET", "/v2/namespaces/films/search-history?limit=none")
+    assert (refused.status, refused.body["error"]) == (422, "validation_error")
+
+
+async def test_what_was_accepted_before_a_clean_stop_is_in_the_store_after_it(stages):
+    first = await stages()
+    await first.films()
+    for _ in range(20):
+        await first.call("POST", "/v2/namespaces/films/query", QUERY)
+    await first.gateway.stop()
+    folder = first.gateway.data_dir / "objects" / "search-history" / "films"
+    [day] = folder.iterdir()
+    [stored] = day.iterdir()
+    lines = [json.loads(line) for line in stored.read_text().splitlines()]
+    assert len(lines) == 20
+    assert stored.name == f"{lines[0]['timestamp_nanos']}.jsonl"
+    assert lines[0]["timestamp"].startswith(day.name)
+    second = await stages(origin=first.origin, data_dir=first.gateway.data_dir)
+    assert len(await searches(second)) == 20
+
+
+async def test_one_tenant_does_not_see_another_s(stage):
+    await stage.films()
+    await stage.call("POST", "/v2/namespaces/films/query", QUERY)
+    other = (b"authorization", b"Bearer tpuf_other")
+    await stage.call("POST", "/v2/namespaces/films/query", QUERY, headers=[other])
+    assert len(await searches(stage)) == 1
+    read = await stage.call("GET", "/v2/namespaces/films/search-history", headers=[other])
+    assert len(read.body["entries"]) == 1
+    assert b"scope" not in json.dumps(read.body).encode()
+    missing = await stage.call("GET", "/v2/namespaces/nowhere/search-history", headers=[other])
+    assert missing.status == 404
+
+
+async def test_it_can_be_turned_off_for_a_namespace_and_altogether(stages):
+    some = await stages(history_off_namespaces="films, others")
+    await some.films()
+    await some.films("shown")
+    for namespace in ("films", "shown"):
+        await some.call("POST", f"/v2/namespaces/{namespace}/query", QUERY)
+    assert [len(await searches(some, namespace=name)) for name in ("films", "shown")] == [0, 1]
+    none = await stages(history="off")
+    await none.films()
+    await none.call("POST", "/v2/namespaces/films/query", QUERY)
+    assert await searches(none) == []
+
+
+@pytest.mark.parametrize("purge", [True, False])
+async def test_deleting_a_namespace_keeps_its_history_unless_it_is_purged(stage, purge):
+    await stage.films()
+    await stage.films("other")
+    for namespace in ("films", "other"):
+        await stage.call("POST", f"/v2/namespaces/{namespace}/query", QUERY)
+    await stage.gateway.history._recorder.drain()
+    await stage.gateway.history._writer.stop()
+    await stage.call("POST", "/v2/namespaces/films/query", QUERY)
+    await stage.ok("DELETE", f"/v2/namespaces/films{'?purge_history=true' if purge else ''}")
+    assert [target for method, target, _ in stage.up if method == "DELETE"] == ["/v2/namespaces/films"]
+    await stage.films()
+    assert len(await searches(stage)) == (0 if purge else 2)
+    assert len(await searches(stage, namespace="other")) == 1
+    refused = await stage.call("DELETE", "/v2/namespaces/films?purge_history=1")
+    assert (refused.status, refused.body["error"]) == (422, "validation_error")
+
+
+async def test_an_object_store_that_hangs_holds_no_query_and_no_stop_for_long(stage, monkeypatch):
+    monkeypatch.setattr("hevlayer.gateway.history.writer.STOP_SECONDS", 0.1)
+    await stage.films()
+
+    async def never(*_, **__):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(stage.gateway.objects, "put_if_absent", never)
+    for _ in range(10):
+        answer = await stage.call("POST", "/v2/namespaces/films/query", QUERY)
+        assert answer.status == 200
+    await asyncio.sleep(0.3)
+    await stage.gateway.stop()
+    text = stage.gateway.metrics.registry.exposition().decode()
+    assert 'layer_history_records_total{feed="search-history",outcome="dropped"} 10' in text

@@ -98,6 +98,9 @@ def _sharp_schemas() -> dict[str, Any]:
     layer_patch = _closed({"id": film_id, "attributes": _closed(attributes)}, "id")
     by_filter = _closed({"filters": wanted, "patch": _closed(attributes)}, "filters", "patch")
     nearest = {"nearest_to_id": _whole(1, 20), "top_k": limit, "filters": wanted}
+    text, near = _closed({"field": {"const": "title"}, "query": title}, "field", "query"), number(minimum=0, maximum=50)
+    close = _closed({"vector": vector, "radius": near}, "vector", "radius")
+    scan = {"source": words("auto", "origin"), "filters": wanted, "threads": _whole(1, 4), "page_size": _whole(1, 30)}
     return {
         "Filter": either(
             comparison,
@@ -125,6 +128,23 @@ def _sharp_schemas() -> dict[str, Any]:
         "PatchRequest": _closed({"patches": _one(layer_patch)}, "patches"),
         "SchemaChange": _closed(
             {"year": _closed({"type": {"const": "int"}, "filterable": boolean()}, "type", "filterable")}
+        ),
+        "ScanRequest": either(
+            _closed({"mode": words("ids", "count"), **scan}),
+            _closed({"mode": words("ids", "count"), "fts": text, **scan}, "fts"),
+            _closed({"mode": words("ids", "count"), "ann": close, **scan}, "ann"),
+            _closed({"mode": {"const": "values"}, "field": words("year", "title", "tags"), **scan}, "mode", "field"),
+        ),
+        "ResultCountRequest": _closed(
+            {
+                "query": either(
+                    _closed({"field": {"const": "title"}, "fts": title}, "field", "fts"),
+                    _closed({"vector": vector, "max_distance": near}, "vector", "max_distance"),
+                ),
+                "filters": wanted,
+                "mode": words("bounded", "exhaustive"),
+            },
+            "query",
         ),
         "MetadataChange": _closed({"pinning": boolean(), "read_only": {"const": False}}),
         "CopyRequest": _closed({"copy_from_namespace": words(*NAMESPACES)}, "copy_from_namespace"),

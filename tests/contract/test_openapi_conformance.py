@@ -52,6 +52,7 @@ MEANT = {label: (503, "no metrics store") for label in OPERATIONS if re.search("
 MEANT |= dict.fromkeys(("GET /v1/namespaces", "GET /v2/namespaces"), (500, "Unknown error"))
 # Without a key of its own, a gateway keeps a name's place in the cache for a minute after its namespace was replaced.
 MEANT["POST /v2/namespaces/{namespace}/warm"] = (503, "another namespace of this name")
+MEANT["POST /v2/namespaces/{namespace}/scans"] = (503, "does not hold every row")
 # What the local origin does not have.
 NOT_THERE = ("read_only_optimize", "/v1/vectors/", "explain_query", "operations/{token}")
 # A namespace is deleted once; not every generated id is a document's, and none a job's.
@@ -61,6 +62,9 @@ NOT_ALWAYS_THERE = (
     "POST /v2/namespaces/{namespace}/warm",
     "GET /v2/namespaces/{namespace}/warm-jobs/{job_id}",
     "DELETE /v2/namespaces/{namespace}/warm-jobs/{job_id}",
+    "GET /v2/namespaces/{namespace}/scans/{job_id}",
+    "GET /v2/namespaces/{namespace}/scans/{job_id}/results",
+    "DELETE /v2/namespaces/{namespace}/scans/{job_id}",
 )
 SUCCEEDS = [
     label

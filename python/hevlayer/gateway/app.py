@@ -49,6 +49,7 @@ from hevlayer.gateway.reads import Reads
 from hevlayer.gateway.relay import Relay, RelayRoutes
 from hevlayer.gateway.router import QuickHandler, RouteHandler, Router
 from hevlayer.gateway.routes import ROUTES
+from hevlayer.gateway.scan import Results, ScanRoutes, Scans
 from hevlayer.gateway.shared import SharedState
 from hevlayer.gateway.spool import Intake, Spool
 from hevlayer.gateway.trail import Trail
@@ -214,6 +215,18 @@ class Gateway:
             unknown_write_seconds=config.unknown_write_seconds,
         )
         warm_routes = WarmRoutes(warms, self.jobs)
+        results = Results(self.objects)
+        scans = Scans(
+            reads,
+            self.jobs,
+            results,
+            self.registry,
+            self.metrics,
+            self.clock,
+            mode=Mode(config.consistency),
+            watermark_age_ms_max=config.watermark_age_ms_max,
+        )
+        scan_routes = ScanRoutes(scans, self.jobs, results)
         exchanges = RelayedExchanges(self.relay, self.bearers, self.clock)
         hints = HintRoutes(exchanges, warms, rows_max=config.warm_rows_max)
         states = DocumentCacheStates(self.cache, warms.inflight, config.cache_engine)
@@ -252,6 +265,12 @@ class Gateway:
             "warm_job": warm_routes.warm_job,
             "delete_warm_job": warm_routes.delete_warm_job,
             **self.history.handlers,
+            "create_scan": scan_routes.create_scan,
+            "list_scans": scan_routes.list_scans,
+            "scan": scan_routes.scan,
+            "scan_results": scan_routes.scan_results,
+            "delete_scan": scan_routes.delete_scan,
+            "result_count": scan_routes.result_count,
             "openapi": OpenApiRoutes().openapi,
             **observe_handlers(
                 __version__,

@@ -49,6 +49,12 @@ ROUTES: tuple[RouteSpec, ...] = (
     RouteSpec("GET", f"{_NS1}/search-history", "list_search_history", "list_search_history_v1", _H),
     RouteSpec("GET", f"{_NS2}/clickstream", "list_clickstream", "list_clickstream", _H),
     RouteSpec("GET", f"{_NS1}/clickstream", "list_clickstream", "list_clickstream_v1", _H),
+    RouteSpec("POST", f"{_NS2}/scans", "create_scan", "create_scan", _H),
+    RouteSpec("GET", f"{_NS2}/scans", "list_scans", "list_scans", _H),
+    RouteSpec("GET", f"{_NS2}/scans/{{job_id}}", "scan", "scan", _H),
+    RouteSpec("GET", f"{_NS2}/scans/{{job_id}}/results", "scan_results", "scan_results", _H),
+    RouteSpec("DELETE", f"{_NS2}/scans/{{job_id}}", "delete_scan", "delete_scan", _H),
+    RouteSpec("POST", f"{_NS2}/result-count", "result_count", "result_count", _H),
     # The process itself.
     RouteSpec("GET", "/health", "health", "health", Access.OPEN),
     RouteSpec("GET", "/ready", "ready", "ready", Access.OPEN),

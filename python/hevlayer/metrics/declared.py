@@ -13,9 +13,11 @@ DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 FINE_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5)
 JOB_BUCKETS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 21_600.0)
 ROWS_BUCKETS = (1.0, 10.0, 100.0, 500.0, 1_000.0, 5_000.0, 10_000.0, 50_000.0, 100_000.0)
+SCAN_BUCKETS = (1.0, 10.0, 100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0, 10_000_000.0)
 LEGS_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0)
 BYTES_BUCKETS = (256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 8_388_608.0)
 
+_PER_SCAN = ("namespace", "store_kind", "mode", "selector", "served_by", "status")
 _PER_REQUEST = ("pipeline_id", "namespace", "status")
 
 
@@ -227,6 +229,17 @@ OBJECT_OPERATION = _timing(
         'sum(increase(layer_s3_op_duration_seconds_count{status!~"ok|cancelled"}[5m])) > 0',
         "10m",
     ),
+)
+SCANS = _count(
+    "hevlayer_scan_total",
+    "cache",
+    _PER_SCAN,
+    "Scans and result counts; mode is ids, count, values or result_count; selector filter, fts or ann; served_by "
+    "cache, origin or snapshot; status ok, timed_out, cancelled or the error's code.",
+)
+SCAN_DURATION = _timing("hevlayer_scan_duration_seconds", "cache", _PER_SCAN, "Time of a scan or a result count.")
+SCAN_DOCUMENTS = _size(
+    "hevlayer_scan_documents_scanned", "cache", _PER_SCAN, "Rows that a scan or a result count found.", SCAN_BUCKETS
 )
 JOB_DURATION = _timing(
     "layer_job_duration_seconds",

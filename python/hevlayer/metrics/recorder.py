@@ -83,6 +83,9 @@ class Metrics:
         self._bytes_written = registry.counter(declared.BYTES_WRITTEN)
         self._logical_bytes = registry.gauge(declared.LOGICAL_BYTES)
         self._object_operation = registry.histogram(declared.OBJECT_OPERATION)
+        self._scans = registry.counter(declared.SCANS)
+        self._scan_duration = registry.histogram(declared.SCAN_DURATION)
+        self._scan_documents = registry.histogram(declared.SCAN_DOCUMENTS)
         self._job_duration = registry.histogram(declared.JOB_DURATION)
         self.jobs_running = registry.gauge(declared.JOBS_RUNNING)
         self._history_records = registry.counter(declared.HISTORY_RECORDS)
@@ -255,6 +258,16 @@ class Metrics:
     def observe_object_operation(self, operation: str, status: str, seconds: float) -> None:
         """One operation of the object store. `status` is `ok` or the kind of its error."""
         self._object_operation.bind(operation, status).observe(seconds)
+
+    def observe_scan(
+        self, namespace: str, mode: str, selector: str, served_by: str, status: str, seconds: float, documents: int
+    ) -> None:
+        """One scan or result count that is over. `status` is ok, timed_out, cancelled or the error's code."""
+        label = self.namespaces.label(namespace, admit=status == "ok")
+        labels = (label, declared.STORE_KIND, mode, selector, served_by, status)
+        self._scans.bind(*labels).inc()
+        self._scan_duration.bind(*labels).observe(seconds)
+        self._scan_documents.bind(*labels).observe(documents)
 
     def observe_job(self, kind: str, status: str, seconds: float) -> None:
         """One job that has ended. `status` is completed, failed or cancelled."""

@@ -85,6 +85,7 @@ def exercised():
     metrics.permits_held.read_from(lambda: [(("background",), 1)])
     metrics.count_history("search-history", "written", 3)
     metrics.history_pending.read_from(lambda: [((), 100)])
+    metrics.observe_scan("films", "count", "filter", "origin", "ok", 0.1, 7)
     metrics.jobs_running.read_from(lambda: [((), 1)])
     return metrics
 

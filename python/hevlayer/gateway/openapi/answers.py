@@ -24,6 +24,7 @@ REFUSALS: dict[int, Refusal] = {
     405: Refusal("MethodNotAllowed", "The path has other methods; `allow` lists them."),
     408: Refusal("RequestTimeout", "The request did not arrive in time."),
     409: Refusal("Conflict", "The upstream refuses this while something else is going on."),
+    412: Refusal("PreconditionFailed", "The source that was asked for cannot answer this."),
     413: Refusal("PayloadTooLarge", "The body is larger than the limit, as sent or inflated."),
     422: Refusal("Unprocessable", "The body is JSON but breaks a rule, which the message names."),
     429: Refusal("TooManyRequests", "The upstream is asked too much at once."),

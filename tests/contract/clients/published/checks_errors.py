@@ -103,11 +103,6 @@ UDF = {"worker": {"url": "http://worker.example"}}
 ITEM = {"namespace": "a", "id": "1"}
 LATER = [
     ("init_namespace", ("a", {"shard_count": 2})),
-    ("create_scan", ("a", {"mode": "count"})),
-    ("list_scans", ("a",)),
-    ("get_scan", ("a", "s")),
-    ("get_scan_results", ("a", "s")),
-    ("delete_scan", ("a", "s")),
     ("create_snapshot", ("a", {"field": "n"})),
     ("get_snapshot_job", ("a", "j")),
     ("list_snapshot_jobs", ("a",)),

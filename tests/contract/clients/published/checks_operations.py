@@ -14,6 +14,7 @@ ROWS = [
 FULL_TEXT = {"title": {"type": "string", "full_text_search": True, "filterable": True}}
 WATERMARK_SECONDS = 20
 WARM_SECONDS = 20
+JOB_SECONDS = 20
 
 
 @pytest.fixture
@@ -319,6 +320,50 @@ async def test_the_warm_hint_starts_a_warm(client, films, data):
     assert (job.status, job.documents_scanned) == ("completed", 3)
     answer = await data(client.hint_cache_warm, films)
     assert (answer.documents.status, answer.documents.job) == ("completed", None)
+
+
+async def ended_scan(client, ns, job):
+    """The scan once it has ended."""
+    async with asyncio.timeout(JOB_SECONDS):
+        while job.status == "running":
+            await asyncio.sleep(0.02)
+            job = await client.get_scan(ns, job.id)
+    return job
+
+
+async def test_a_scan_s_count(client, films, data):
+    counted = await data(client.create_scan, films, {"mode": "count", "filters": ["n", "Gte", 2]})
+    assert isinstance(counted, hevlayer.ScanCountResponse)
+    assert (counted.count, counted.bounded, counted.timed_out) == (2, False, False)
+    by_text = {"mode": "count", "source": "origin", "fts": {"field": "title", "query": "fox"}}
+    assert (await data(client.create_scan, films, by_text)).count == 1
+    near = {"mode": "count", "ann": {"vector": [1.0, 0.0], "radius": 0.5}, "exhaustive": True}
+    assert (await data(client.create_scan, films, near)).count == 2
+
+
+async def test_a_scan_s_ids(client, films, data):
+    job = await data(client.create_scan, films, {"filters": ["title", "Glob", "red*"], "page_size": 1, "threads": 2})
+    assert isinstance(job, hevlayer.ScanJob)
+    assert (job.mode, job.source, job.namespace) == ("ids", "auto", films)
+    job = await ended_scan(client, films, job)
+    assert (job.status, job.progress, job.documents_scanned) == ("completed", 1.0, 2)
+    found = await data(client.get_scan_results, films, job.id)
+    assert isinstance(found, hevlayer.ScanIdsResponse)
+    assert (found.ids, found.total) == (["a", "c"], 2)
+    assert (await data(client.get_scan_results, films, job.id, limit=1, offset=1)).ids == ["c"]
+    assert [each.id for each in (await data(client.list_scans, films)).scans] == [job.id]
+    assert (await data(client.delete_scan, films, job.id)).status == "OK"
+    assert (await data(client.list_scans, films)).scans == []
+
+
+async def test_a_scan_s_values(client, films, data):
+    job = await data(client.create_scan, films, {"mode": "values", "field": "n", "filters": ["n", "Lt", 3]})
+    job = await ended_scan(client, films, job)
+    assert (job.mode, job.field, job.unique_values, job.truncated) == ("values", "n", 2, False)
+    found = await data(client.get_scan_results, films, job.id)
+    assert isinstance(found, hevlayer.ScanValuesResponse)
+    assert [(each.v, each.n) for each in found.values] == [("1", 1), ("2", 1)]
+    assert (found.total, found.truncated) == (2, False)
 
 
 async def test_the_metrics_catalog(client, films, data):

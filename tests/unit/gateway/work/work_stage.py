@@ -85,6 +85,14 @@ class Stage:
         await self.write(namespace, rows or FILMS, schema=FILMS_SCHEMA, distance_metric="euclidean_squared")
         return namespace
 
+    async def index_lag(self, ms):
+        """Writes from now on are indexed this much later."""
+        control = HttpClient(Origin.parse(self.origin.url), None, SystemClock())
+        answer = await control.request("PUT", b"/_origin/index-lag", [], json.dumps({"ms": ms}).encode())
+        assert answer.status == 200
+        await answer.read(1 << 20)
+        await control.close()
+
     async def done(self, path):
         """The job there, once it has ended."""
         async with asyncio.timeout(WAIT_SECONDS):

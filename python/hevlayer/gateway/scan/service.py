@@ -1,0 +1,287 @@
+"""Runs scans: counts while the caller waits, ids and values as jobs."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from hevlayer.clock import Clock
+from hevlayer.errors import LayerError, ValidationError
+from hevlayer.gateway.auth import Credential
+from hevlayer.gateway.consistency import Registry
+from hevlayer.gateway.consistency.facts import ID_TYPES
+from hevlayer.gateway.jobs import JobKind, JobRecord, Jobs, JobValue, RunningJob
+from hevlayer.gateway.permits import BACKGROUND_PERMITS
+from hevlayer.gateway.query.plan import Mode as ReadMode
+from hevlayer.gateway.reads import Reads, ReadTarget
+from hevlayer.gateway.scan.origin import Counted, OriginScan, plan_cut
+from hevlayer.gateway.scan.request import Mode, ResultCountRequest, ScanRequest, Selector, VectorSelector
+from hevlayer.gateway.scan.results import Results
+
+ORIGIN = "origin"
+DEFAULT_ID_TYPE = "string"
+# A job that fails at once is told as an error of its request; a longer one goes on by itself.
+FIRST_ANSWER_SECONDS = 2.0
+_ARRAY = "[]"
+_UNCOUNTABLE = ("[]f", "{}f", "bytes")
+
+
+class ScanMetrics(Protocol):
+    """What scans count."""
+
+    def observe_scan(
+        self, namespace: str, mode: str, selector: str, served_by: str, status: str, seconds: float, documents: int
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose scan it is."""
+
+    namespace: str
+    credential: Credential
+    traceparent: bytes = b""
+
+    @property
+    def scope(self) -> str:
+        return self.credential.scope.hex()
+
+
+@dataclass(frozen=True, slots=True)
+class FieldType:
+    """An attribute's type. `name` is that of its elements."""
+
+    name: str
+    is_array: bool
+
+
+def read_id_type(metadata: Mapping[str, Any]) -> str:
+    found = _declared(metadata, "id")
+    return found if found in ID_TYPES else DEFAULT_ID_TYPE
+
+
+def read_field_type(metadata: Mapping[str, Any], field: str) -> FieldType:
+    """Raises: ValidationError: there is no such attribute, or its values cannot be counted."""
+    declared = _declared(metadata, field)
+    if declared is None:
+        raise ValidationError(f"field: the namespace has no attribute '{field}'")
+    is_array = declared.startswith(_ARRAY)
+    name = declared.removeprefix(_ARRAY)
+    if name.startswith(("[", "{")) or name == "bytes":
+        raise ValidationError(f"field: the values of '{field}', of type {declared}, cannot be counted")
+    return FieldType(name, is_array)
+
+
+def _declared(metadata: Mapping[str, Any], name: str) -> str | None:
+    schema = metadata.get("schema")
+    config = schema.get(name) if isinstance(schema, Mapping) else None
+    declared = config.get("type") if isinstance(config, Mapping) else config
+    return declared if isinstance(declared, str) else None
+
+
+class Scans:
+    """Scans and result counts at the upstream."""
+
+    def __init__(
+        self,
+        reads: Reads,
+        jobs: Jobs,
+        results: Results,
+        registry: Registry,
+        metrics: ScanMetrics,
+        clock: Clock,
+        *,
+        mode: ReadMode,
+        watermark_age_ms_max: int,
+    ) -> None:
+        self._reads = reads
+        self._jobs = jobs
+        self._results = results
+        self._registry = registry
+        self._metrics = metrics
+        self._clock = clock
+        self._mode = mode
+        self._watermark_age_ms_max = watermark_age_ms_max
+        jobs.on_removed(JobKind.SCAN, self._forget)
+
+    async def _forget(self, job: JobRecord) -> None:
+        await self._results.remove(job.id)
+
+    def _origin(self, caller: Caller, selector: Selector, filters: list[Any] | None, *, job: str = "") -> OriginScan:
+        view = self._registry.touch(caller.namespace, caller.credential.scope)
+        plan = plan_cut(view, self._mode, self._clock.now_ms(), self._watermark_age_ms_max)
+        target = ReadTarget.of(caller.namespace, caller.credential, job=job, traceparent=caller.traceparent)
+        return OriginScan(self._reads, self._clock, target, plan, selector, filters)
+
+    # --- counts ------------------------------------------------------------------------------------------------------
+
+    async def count(self, caller: Caller, request: ScanRequest) -> dict[str, object]:
+        """The answer of a scan in mode count. Raises: as `OriginScan.count`."""
+        started = self._clock.monotonic()
+        scan = self._origin(caller, request.selector, request.filters)
+        counted = await self._measured(
+            caller,
+            Mode.COUNT.value,
+            request.selector,
+            lambda: scan.count(request.timeout_seconds, exhaustive=request.exhaustive),
+        )
+        answer = {"count": counted.count, "served_by": ORIGIN, **_live(counted)}
+        watermark_ms = self._registry.view(caller.namespace, caller.credential.scope).watermark_ms
+        if watermark_ms is not None:
+            answer["watermark_ms"] = scan.watermark_ms or watermark_ms
+        return {**answer, "elapsed_ms": self._elapsed_ms(started)}
+
+    async def result_count(self, caller: Caller, request: ResultCountRequest) -> dict[str, object]:
+        """The answer of a result count. Raises: as `OriginScan.count`."""
+        started = self._clock.monotonic()
+        scan = self._origin(caller, request.selector, request.filters)
+        counted = await self._measured(
+            caller,
+            "result_count",
+            request.selector,
+            lambda: scan.count(request.timeout_seconds, exhaustive=request.exhaustive),
+        )
+        return {"count": counted.count, **_live(counted), "elapsed_ms": self._elapsed_ms(started)}
+
+    async def _measured(
+        self, caller: Caller, mode: str, selector: Selector, work: Callable[[], Awaitable[Counted]]
+    ) -> Counted:
+        started = self._clock.monotonic()
+        status, documents = "error", 0
+        try:
+            counted = await work()
+            status, documents = "timed_out" if counted.timed_out else "ok", counted.count
+        except LayerError as error:
+            status = error.code
+            raise
+        finally:
+            seconds = self._clock.monotonic() - started
+            self._metrics.observe_scan(caller.namespace, mode, selector.name, ORIGIN, status, seconds, documents)
+        return counted
+
+    def _elapsed_ms(self, started: float) -> int:
+        return int((self._clock.monotonic() - started) * 1000)
+
+    # --- jobs --------------------------------------------------------------------------------------------------------
+
+    async def start(self, caller: Caller, request: ScanRequest) -> JobRecord:
+        """Starts a scan in mode ids or values. One that fails at once is no job: its error is raised.
+
+        Raises: ValidationError; RefusedReadError: the upstream's answer to the metadata read, or to the first page.
+            UpstreamError; JobTableFullError, JobStoreError.
+        """
+        metadata = await self._reads.metadata(
+            ReadTarget.of(caller.namespace, caller.credential, traceparent=caller.traceparent)
+        )
+        id_type = read_id_type(metadata)
+        field = None if request.field is None else read_field_type(metadata, request.field)
+        readers = min(request.threads or BACKGROUND_PERMITS, BACKGROUND_PERMITS)
+        settled = asyncio.Event()
+        failures: list[LayerError] = []
+
+        async def work(job: RunningJob) -> None:
+            scan = self._origin(caller, request.selector, request.filters, job=job.id)
+            job.report(watermark_ms=scan.watermark_ms)
+
+            def report(share: float, rows: int) -> None:
+                settled.set()
+                job.report(progress=share, documents_scanned=rows)
+
+            try:
+                if field is None:
+                    await self._ids(job, scan, request, id_type, readers, report)
+                else:
+                    await self._values(job, scan, request, field)
+            except LayerError as error:
+                failures.append(error)
+                raise
+            finally:
+                settled.set()
+
+        view = self._registry.view(caller.namespace, caller.credential.scope)
+        details: dict[str, JobValue] = {
+            "mode": request.mode.value,
+            "source": request.source.value,
+            "effective_source": ORIGIN,
+            "field": request.field,
+            "threads": readers if field is None else None,
+        }
+        if isinstance(request.selector, VectorSelector):
+            details["approximate"] = True
+        job = await self._jobs.start(
+            JobKind.SCAN,
+            caller.namespace,
+            caller.scope,
+            self._counted(caller, request, work),
+            details=details,
+            stable_as_of_ms=view.watermark_ms,
+        )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_ANSWER_SECONDS):
+                await settled.wait()
+        if failures:
+            await self._jobs.delete(JobKind.SCAN, caller.namespace, caller.scope, job.id)
+            raise failures[0]
+        return await self._jobs.get(JobKind.SCAN, caller.namespace, caller.scope, job.id)
+
+    async def _ids(
+        self,
+        job: RunningJob,
+        scan: OriginScan,
+        request: ScanRequest,
+        id_type: str,
+        readers: int,
+        report: Callable[[float, int], None],
+    ) -> None:
+        writer = self._results.writer(job.id)
+        truncated = await scan.ids(writer, report, id_type=id_type, page_rows=request.page_rows, readers=readers)
+        await writer.finish_ids(id_type, truncated=truncated)
+        job.report(documents_scanned=writer.total, truncated=truncated)
+
+    async def _values(self, job: RunningJob, scan: OriginScan, request: ScanRequest, field: FieldType) -> None:
+        assert request.field is not None
+        values, truncated = await scan.values(request.field, is_array=field.is_array)
+        writer = self._results.writer(job.id)
+        await writer.finish_values(values, field.name, truncated=truncated)
+        job.report(documents_scanned=sum(each.count for each in values), unique_values=len(values), truncated=truncated)
+
+    def _counted(
+        self, caller: Caller, request: ScanRequest, work: Callable[[RunningJob], Awaitable[None]]
+    ) -> Callable[[RunningJob], Awaitable[None]]:
+        async def measured(job: RunningJob) -> None:
+            started = self._clock.monotonic()
+            status = "error"
+            try:
+                await work(job)
+                status = "ok"
+            except LayerError as error:
+                status = error.code
+                raise
+            except asyncio.CancelledError:
+                status = "cancelled"
+                raise
+            finally:
+                self._metrics.observe_scan(
+                    caller.namespace,
+                    request.mode.value,
+                    request.selector.name,
+                    ORIGIN,
+                    status,
+                    self._clock.monotonic() - started,
+                    job.record.documents_scanned,
+                )
+
+        return measured
+
+
+def _live(counted: Counted) -> dict[str, object]:
+    told: dict[str, object] = {
+        "bounded": counted.bounded,
+        "timed_out": counted.timed_out,
+        "shards_saturated": counted.saturated,
+        "shards_total": 1,
+    }
+    if counted.approximate:
+        told["approximate"] = True
+    return told

@@ -1,7 +1,9 @@
 """The one page of the Rust extension. Bytes in, bytes out; the GIL is released around all work over a few KB."""
 
 from os import PathLike
-from typing import Any, Literal, Self, TypedDict, final
+from typing import Any, Generic, Literal, Self, TypedDict, TypeVar, final
+
+_T = TypeVar("_T")
 
 __version__: str
 
@@ -401,7 +403,8 @@ def access_line(
 # --- document cache -------------------------------------------------------------------------------------------------
 
 class DocCacheError(Exception):
-    """`args` are (code, message); the code is one of `locked`, `closed`, `json`, `shape`, `corrupt`, `io`."""
+    """`args` are (code, message); the code is one of `locked`, `closed`, `broken`, `busy`, `stopped`, `json`, `shape`,
+    `corrupt`, `io`."""
 
 @final
 class DocProjection:
@@ -603,11 +606,20 @@ class AerospikeEngine:
         """Drops the ends that come later."""
 
 @final
-class DocCacheEngine:
-    """The embedded engine on a local directory. Every method may raise DocCacheError.
+class DocCachePending(Generic[_T]):
+    """A change that was handed to the engine's writer and is not made yet; it is made whether or not anyone asks."""
 
-    With `wait=False` a call neither waits for the disk nor longer than a moment for the engine's lock, and holds the
-    GIL; with `wait=True` it releases the GIL and takes as long as it takes.
+    def result(self) -> _T | None:
+        """What the change answers with, once; None while it is not made. May raise DocCacheError."""
+
+@final
+class DocCacheEngine:
+    """The embedded engine on a local directory, which several engines and processes may share.
+
+    Every method may raise DocCacheError. A look-up with `wait=False` waits neither for the disk nor longer than a
+    moment for anything else, and holds the GIL; with `wait=True` it releases the GIL and takes as long as it takes. A
+    change is handed over; with `in_place` it is waited for a moment (300 microseconds), without the GIL. Times are
+    epoch milliseconds. For the protocol see `hevlayer.stores.doccache_engine`.
     """
 
     def __new__(
@@ -622,55 +634,76 @@ class DocCacheEngine:
     ) -> DocCacheEngine: ...
     def lookup(
         self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None, now_ms: int, *, wait: bool
-    ) -> bytes | int:
-        """The document's JSON text; or a ticket to fill what is missing; 0: missing and not to be filled; -1: would
-        have to wait."""
+    ) -> bytes | int | None:
+        """The document's JSON text; or a ticket; None: would have to wait."""
 
     def lookup_many(
         self, namespace: str, keys: list[bytes], projection: DocProjection, now_ms: int, *, wait: bool
-    ) -> list[bytes | int]:
-        """As `lookup`, in the order of the keys, without `id_type`."""
+    ) -> list[bytes | int] | None:
+        """As `lookup`, in the order of the keys, without `id_type`; None: one of them would have to wait."""
 
-    def fill(self, namespace: str, rows: DocRows, ticket: int, now_ms: int, *, wait: bool) -> tuple[int, bool] | None:
-        """Puts the rows that nothing has touched since the ticket: (how many, whether `trim` is due); None: would
-        have to wait."""
+    def fill(
+        self,
+        namespace: str,
+        rows: DocRows,
+        keys: list[bytes],
+        tickets: list[int],
+        now_ms: int,
+        *,
+        in_place: bool,
+    ) -> int | DocCachePending[int]:
+        """How many rows were put."""
 
-    def mark(self, token: int, namespace: str, keys: list[bytes] | None, deadline_ms: int, *, wait: bool) -> bool:
-        """Marks the ids of a write, or the whole namespace, until the write is settled. False: would have to wait."""
+    def begin_fill(self, namespace: str, now_ms: int) -> int: ...
+    def fill_page(
+        self, namespace: str, rows: DocRows, ticket: int, now_ms: int, *, in_place: bool
+    ) -> tuple[int, list[bytes]] | DocCachePending[tuple[int, list[bytes]]]:
+        """How many rows were put, and the keys of those that are not held."""
 
+    def mark(
+        self, token: int, namespace: str, keys: list[bytes] | None, deadline_ms: int, *, in_place: bool
+    ) -> bool | DocCachePending[bool]: ...
     def settle(
-        self, token: int, outcome: Literal["applied", "refused", "unknown"], now_ms: int, *, wait: bool
-    ) -> bool | None:
-        """False: the mark is not there any more. None: would have to wait."""
+        self,
+        token: int,
+        namespace: str,
+        outcome: str,
+        now_ms: int,
+        *,
+        changed: list[bytes] | None = None,
+        rows: DocRows | None = None,
+        deleted: list[bytes] | None = None,
+        in_place: bool,
+    ) -> bool | DocCachePending[bool]:
+        """`outcome` is `applied`, `refused` or `unknown`. False: the mark is not there any more."""
 
-    def clear(self, namespace: str, now_ms: int) -> None:
-        """A new epoch: every row of the namespace is forgotten."""
+    def beneath(self, namespace: str, keys: list[bytes]) -> DocRows:
+        """The rows beneath marks, of ids that only one write has marked. Releases the GIL and waits for the disk."""
 
-    def owe(self, owing: bool) -> None:
-        """While owing, a later start throws the rows away, unless this is taken back before."""
+    def clear(self, namespace: str, *, in_place: bool) -> bool | DocCachePending[bool]: ...
+    def owe(self, owner: int, namespaces: list[str] | None = None) -> None:
+        """States all that one policy of this engine owes. Needs neither the disk nor the writer."""
 
-    def trim(self) -> None:
-        """Evicts until the capacity holds. Waits for the disk."""
+    def facts(self, namespace: str) -> dict[str, Any]:
+        """The fields of `NamespaceFacts`."""
 
-    def state(self, namespace: str) -> dict[str, int]:
-        """`rows`, `bytes`, `marked`, `closed`."""
+    def holes(self, namespace: str, limit: int) -> list[bytes]: ...
+    def note(
+        self, namespace: str, text: str, epoch: int, lost: int, *, in_place: bool
+    ) -> bool | DocCachePending[bool]: ...
+    def limit(self, namespace: str, capacity_bytes: int | None, *, in_place: bool) -> bool | DocCachePending[bool]: ...
+    def set_ttl(self, ttl_ms: int) -> None: ...
+    def maintain(self, now_ms: int) -> None:
+        """Ends marks that are over, evicts, gives room back. Releases the GIL and waits for the disk."""
 
     def stats(self) -> dict[str, int]:
         """`rows`, `bytes`, `capacity_bytes`, `open_writes`, `evicted_rows`, `evicted_segments`, `refused_fills`,
         `io_errors`."""
 
-    def close(self) -> None: ...
+    def close(self, now_ms: int) -> None: ...
 
-@final
-class WriteClock:
-    """When this process last wrote an id; memory only, never fails. Other ids may share an id's time."""
-
-    def __new__(cls) -> WriteClock: ...
-    def touch(self, namespace: str, keys: list[bytes] | None) -> None:
-        """Something was begun or settled for these ids, or for the whole namespace."""
-
-    def generation(self, namespace: str, key: bytes) -> int:
-        """Two reads of one generation had no write of the id between them."""
+def distrust_doccache(directory: str) -> None:
+    """Has whoever opens the directory first the next time begin empty; who has it open lets go of it."""
 
 # --- origin ---------------------------------------------------------------------------------------------------------
 

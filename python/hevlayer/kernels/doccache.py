@@ -1,23 +1,25 @@
-"""The document cache's kernels: records, rows, schemas, the engines and the write clock."""
+"""The document cache's kernels: records, rows, schemas and the engines."""
 
 from hevlayer._native import (
     AerospikeEngine,
     DocCacheEngine,
     DocCacheError,
+    DocCachePending,
     DocProjection,
     DocRows,
     DocSchema,
-    WriteClock,
     WrittenRows,
+    distrust_doccache,
 )
 
 __all__ = [
     "AerospikeEngine",
     "DocCacheEngine",
     "DocCacheError",
+    "DocCachePending",
     "DocProjection",
     "DocRows",
     "DocSchema",
-    "WriteClock",
     "WrittenRows",
+    "distrust_doccache",
 ]

@@ -1,19 +1,30 @@
-"""The embedded engine: the Rust engine on a local directory, with a time budget around every call.
+"""The embedded engine: the Rust engine on a local directory that processes share, with a time budget around every call.
 
-Calls that need neither the disk nor a wait are made in place: a thread would cost ten times what they do. What would
-wait is given to a thread and awaited for no longer than the budget.
+Look-ups of what is in memory are made in place: a thread would cost ten times what they do. Changes are handed to the
+engine's own writer and waited for a moment in place, then by looking again; what would wait for the disk is given to a
+thread. No call is awaited for longer than its budget.
+
+A directory that cannot be used is no reason to stop: every call fails softly until it can be, and is tried again.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from hevlayer.clock import Clock
-from hevlayer.errors import CacheUnavailableError, ConfigurationError
-from hevlayer.kernels.doccache import DocCacheEngine, DocCacheError, DocProjection, DocRows
-from hevlayer.stores.doccache_books import Books
+from hevlayer.errors import CacheUnavailableError
+from hevlayer.kernels.doccache import (
+    DocCacheEngine,
+    DocCacheError,
+    DocCachePending,
+    DocProjection,
+    DocRows,
+    distrust_doccache,
+)
 from hevlayer.stores.doccache_engine import (
     UNKNOWN_WRITE_SECONDS,
     EngineStats,
@@ -24,37 +35,58 @@ from hevlayer.stores.doccache_engine import (
 
 T = TypeVar("T")
 
+log = logging.getLogger("hevlayer.doccache")
+
 TIMEOUT_SECONDS = 0.2
 TTL_SECONDS = 86_400.0
 CAPACITY_BYTES = 4 << 30
 THREADS = 4
 # Calls in threads at one time; beyond them the cache counts as failed rather than queueing without bound.
 WAITING_CALLS_MAX = 256
-# Larger batches, fills and marks are worth a thread.
+# Larger batches, fills and marks are worth a thread, or are not waited for in place.
 IN_PLACE_KEYS_MAX = 64
 IN_PLACE_FILL_BYTES_MAX = 128 * 1024
 # One budget covers this many ids of a batch.
 BUDGET_KEYS = 500
 CLOSE_SECONDS = 30.0
-
-_WOULD_WAIT = -1
-# Begins no id's key, so that looking it up gives a ticket.
-_NO_KEY = b"\x00"
-_NOTHING = DocProjection([])
+# How often a directory that could not be used is tried again.
+REOPEN_SECONDS = 5.0
+# How soon a change is looked at again that was not made in a moment; it doubles up to the longer one.
+LOOK_AGAIN_SECONDS = 0.0005
+LOOK_AGAIN_SECONDS_MAX = 0.008
 
 
 class EmbeddedEngine:
-    """See `Engine`. Made with `open`; one process has the directory at a time."""
+    """See `Engine`. Made with `open`; several, in this and other processes, may share one directory."""
 
-    def __init__(self, native: DocCacheEngine, clock: Clock, *, timeout_seconds: float) -> None:
-        self._native = native
+    def __init__(
+        self,
+        directory: Path,
+        clock: Clock,
+        *,
+        upstream: str,
+        capacity_bytes: int,
+        ttl_seconds: float,
+        timeout_seconds: float,
+        unknown_write_seconds: float,
+    ) -> None:
+        self._directory = directory
+        self._clock = clock
         self._now_ms = clock.now_ms
+        self._upstream = upstream
+        self._capacity_bytes = capacity_bytes
+        self._ttl_ms = int(ttl_seconds * 1000)
         self._timeout_seconds = timeout_seconds
+        self._unknown_write_ms = int(unknown_write_seconds * 1000)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="doccache")
         self._waiting = 0
         self._closed = False
-        self._owing = False
-        self._books = Books()
+        self._native: DocCacheEngine | None = None
+        self._problem = ""
+        self._tried = float("-inf")
+        self._connects = 0
+        self._owed: dict[int, list[str] | None] = {}
+        self._upkeep: asyncio.Future[None] | None = None
 
     @property
     def name(self) -> str:
@@ -76,42 +108,91 @@ class EmbeddedEngine:
         timeout_seconds: float = TIMEOUT_SECONDS,
         unknown_write_seconds: float = UNKNOWN_WRITE_SECONDS,
     ) -> "EmbeddedEngine":
-        """Opens or makes the directory; blocks while the log of an earlier run is read.
+        """Opens or makes the directory. Never fails: one that cannot be used is tried again by `maintain`.
 
         Args:
             upstream: whose rows these are; those of another upstream are thrown away.
-        Raises: ConfigurationError: the directory cannot be used, or another process uses it.
         """
+        engine = cls(
+            directory,
+            clock,
+            upstream=upstream,
+            capacity_bytes=capacity_bytes,
+            ttl_seconds=ttl_seconds,
+            timeout_seconds=timeout_seconds,
+            unknown_write_seconds=unknown_write_seconds,
+        )
+        engine._try_to_open()
+        return engine
+
+    def _try_to_open(self) -> None:
+        """Blocks for the disk."""
+        self._tried = self._clock.monotonic()
         try:
             native = DocCacheEngine(
-                str(directory),
-                identity=upstream,
-                capacity_bytes=capacity_bytes,
-                ttl_ms=int(ttl_seconds * 1000),
-                unknown_write_ms=int(unknown_write_seconds * 1000),
-                now_ms=clock.now_ms(),
+                str(self._directory),
+                identity=self._upstream,
+                capacity_bytes=self._capacity_bytes,
+                ttl_ms=self._ttl_ms,
+                unknown_write_ms=self._unknown_write_ms,
+                now_ms=self._now_ms(),
             )
         except DocCacheError as error:
-            raise ConfigurationError([f"LAYER_CACHE_DIR {directory}: {error.args[1]}"]) from error
-        return cls(native, clock, timeout_seconds=timeout_seconds)
+            if not self._problem:
+                # Once until it works: the reason is in each call's error and in /health.
+                log.warning(
+                    "the cache directory cannot be used; nothing is cached until it can be",
+                    extra={"directory": str(self._directory), "cause": str(error.args[1])},
+                )
+            self._problem = str(error.args[1])
+            return
+        if self._problem:
+            log.warning("the cache directory is used again", extra={"directory": str(self._directory)})
+        self._problem = ""
+        for owner, namespaces in self._owed.items():
+            native.owe(owner, namespaces)
+        self._connects += 1
+        self._native = native
+
+    def _door(self) -> DocCacheEngine:
+        native = self._native
+        if native is None:
+            if self._closed:
+                raise CacheUnavailableError("the document cache is closed", fields={"cause": "closed"})
+            message = f"the cache directory cannot be used: {self._problem}"
+            raise CacheUnavailableError(message, fields={"cause": "unopened"})
+        return native
+
+    def _failed(self, error: DocCacheError) -> CacheUnavailableError:
+        if error.args[0] == "broken" and not self._closed:
+            self._problem = str(error.args[1])
+            broken, self._native = self._native, None
+            if broken is not None:
+                # Its end waits for its writer; the directory is opened again once everyone has let go of it.
+                self._threads.submit(broken.close, self._now_ms())
+        return CacheUnavailableError(str(error.args[1]), fields={"cause": error.args[0]})
+
+    # --- reads -------------------------------------------------------------------------------------------------------
 
     async def lookup(
         self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None
     ) -> bytes | Ticket:
         now_ms = self._now_ms()
+        native = self._native or self._door()
         try:
-            found = self._native.lookup(namespace, key, projection, id_type, now_ms, wait=False)
+            found = native.lookup(namespace, key, projection, id_type, now_ms, wait=False)
         except DocCacheError as error:
-            raise _unavailable(error) from error
-        if found != _WOULD_WAIT:
-            return found
-        return await self._in_thread(
-            lambda: self._native.lookup(namespace, key, projection, id_type, now_ms, wait=True)
-        )
+            raise self._failed(error) from error
+        if found is None:
+            found = await self._in_thread(lambda: native.lookup(namespace, key, projection, id_type, now_ms, wait=True))
+        return found or 0
 
     def lookup_now(self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None) -> bytes | None:
+        native = self._native
+        if native is None:
+            return None
         try:
-            found = self._native.lookup(namespace, key, projection, id_type, self._now_ms(), wait=False)
+            found = native.lookup(namespace, key, projection, id_type, self._now_ms(), wait=False)
         except DocCacheError:
             return None
         return found if type(found) is bytes else None
@@ -120,67 +201,58 @@ class EmbeddedEngine:
         self, namespace: str, keys: Sequence[bytes], projection: DocProjection
     ) -> list[bytes | Ticket]:
         now_ms = self._now_ms()
+        native = self._door()
         wanted = list(keys)
         if len(wanted) <= IN_PLACE_KEYS_MAX:
             try:
-                found = self._native.lookup_many(namespace, wanted, projection, now_ms, wait=False)
+                found = native.lookup_many(namespace, wanted, projection, now_ms, wait=False)
             except DocCacheError as error:
-                raise _unavailable(error) from error
-            if _WOULD_WAIT not in found:
-                return found
-        return await self._in_thread(
-            lambda: self._native.lookup_many(namespace, wanted, projection, now_ms, wait=True), keys=len(wanted)
+                raise self._failed(error) from error
+            if found is not None:
+                return list(found)
+        waited = await self._in_thread(
+            lambda: native.lookup_many(namespace, wanted, projection, now_ms, wait=True), keys=len(wanted)
         )
+        return [0] * len(wanted) if waited is None else list(waited)
 
     async def fill(self, namespace: str, rows: DocRows, keys: Sequence[bytes], tickets: Sequence[Ticket]) -> int:
-        good = [ticket for ticket in tickets if ticket > 0]
+        good = [(key, ticket) for key, ticket in zip(keys, tickets, strict=True) if ticket > 0]
         if not good:
             return 0
-        # The oldest ticket is good for every id: the engine refuses those that were touched since.
-        put = await self._put(namespace, rows, min(good))
-        if put == len(keys):
-            self._books.filled(namespace, keys)
-        return put
-
-    async def _put(self, namespace: str, rows: DocRows, ticket: Ticket) -> int:
-        now_ms = self._now_ms()
-        put = None
-        if rows.record_bytes <= IN_PLACE_FILL_BYTES_MAX:
-            try:
-                put = self._native.fill(namespace, rows, ticket, now_ms, wait=False)
-            except DocCacheError as error:
-                raise _unavailable(error) from error
-        if put is None:
-            put = await self._in_thread(
-                lambda: self._native.fill(namespace, rows, ticket, now_ms, wait=True), keys=len(rows)
-            )
-        return 0 if put is None else put[0]
+        return await self._change(
+            partial(
+                self._door().fill,
+                namespace,
+                rows,
+                [key for key, _ in good],
+                [ticket for _, ticket in good],
+                self._now_ms(),
+                in_place=rows.record_bytes <= IN_PLACE_FILL_BYTES_MAX,
+            ),
+            keys=len(good),
+        )
 
     async def begin_fill(self, namespace: str) -> Ticket:
-        found = await self.lookup(namespace, _NO_KEY, _NOTHING, None)
-        return found if isinstance(found, int) else 0
+        try:
+            return self._door().begin_fill(namespace, self._now_ms())
+        except DocCacheError as error:
+            raise self._failed(error) from error
 
     async def fill_page(self, namespace: str, rows: DocRows, ticket: Ticket) -> tuple[int, list[bytes]]:
-        if ticket <= 0 or not len(rows):
-            return 0, rows.keys()
-        put = await self._put(namespace, rows, ticket)
-        keys = rows.keys()
-        held = await self.lookup_many(namespace, keys, _NOTHING)
-        absent = [key for key, found in zip(keys, held, strict=True) if type(found) is not bytes]
-        self._books.filled(namespace, [key for key in keys if key not in set(absent)])
-        return put, absent
+        if not len(rows):
+            return 0, []
+        call = partial(self._door().fill_page, namespace, rows, ticket, self._now_ms(), in_place=False)
+        return await self._change(call, keys=len(rows))
+
+    # --- writes ------------------------------------------------------------------------------------------------------
 
     async def mark(self, token: int, namespace: str, keys: Sequence[bytes] | None, seconds: float) -> None:
         deadline_ms = self._now_ms() + int(seconds * 1000)
         wanted = None if keys is None else list(keys)
-        if wanted is None or len(wanted) <= IN_PLACE_KEYS_MAX:
-            try:
-                if self._native.mark(token, namespace, wanted, deadline_ms, wait=False):
-                    return
-            except DocCacheError as error:
-                raise _unavailable(error) from error
-        await self._in_thread(
-            lambda: self._native.mark(token, namespace, wanted, deadline_ms, wait=True), keys=len(wanted or ())
+        count = len(wanted or ())
+        in_place = count <= IN_PLACE_KEYS_MAX
+        await self._change(
+            partial(self._door().mark, token, namespace, wanted, deadline_ms, in_place=in_place), keys=count
         )
 
     async def settle(
@@ -194,74 +266,125 @@ class EmbeddedEngine:
         rows: DocRows | None = None,
         deleted: Sequence[bytes] = (),
     ) -> bool:
-        self._books.settled(namespace, keys, outcome, deleted)
-        now_ms = self._now_ms()
-        try:
-            settled = self._native.settle(token, outcome.value, now_ms, wait=False)
-        except DocCacheError as error:
-            raise _unavailable(error) from error
-        if settled is not None:
-            return settled
-        return bool(await self._in_thread(lambda: self._native.settle(token, outcome.value, now_ms, wait=True)))
+        count = len(keys or ()) + len(changed or ())
+        return await self._change(
+            partial(
+                self._door().settle,
+                token,
+                namespace,
+                outcome.value,
+                self._now_ms(),
+                changed=None if changed is None else list(changed),
+                rows=rows,
+                deleted=list(deleted),
+                in_place=count <= IN_PLACE_KEYS_MAX,
+            ),
+            keys=count,
+        )
 
     async def beneath(self, token: int, namespace: str, keys: Sequence[bytes]) -> DocRows:
-        return DocRows.joined([])
+        native, wanted = self._door(), list(keys)
+        return await self._in_thread(lambda: native.beneath(namespace, wanted), keys=len(wanted))
 
     async def clear(self, namespace: str) -> None:
-        now_ms = self._now_ms()
-        self._books.cleared(namespace)
-        await self._in_thread(lambda: self._native.clear(namespace, now_ms))
+        await self._change(partial(self._door().clear, namespace, in_place=True))
 
     async def owe(self, owner: int, namespaces: Sequence[str] | None) -> None:
-        owing = namespaces is None or len(namespaces) > 0
-        if owing == self._owing:
-            return
-        await self._in_thread(lambda: self._native.owe(owing))
-        self._owing = owing
+        owed = None if namespaces is None else list(namespaces)
+        if owed == []:
+            self._owed.pop(owner, None)
+        else:
+            self._owed[owner] = owed
+        if self._native is not None:
+            # In memory that all processes share: this works also when nothing can be written.
+            self._native.owe(owner, owed)
+        elif owed != []:
+            # Others may have the directory open; they find that it is not to be trusted any more.
+            await self._in_thread(lambda: distrust_doccache(str(self._directory)))
+
+    # --- completeness ------------------------------------------------------------------------------------------------
 
     async def facts(self, namespace: str) -> NamespaceFacts:
-        found = await self._in_thread(lambda: self._native.state(namespace))
-        stats = await self._in_thread(self._native.stats)
-        return self._books.facts(namespace, found, stats["evicted_rows"])
+        try:
+            return NamespaceFacts(**self._door().facts(namespace))
+        except DocCacheError as error:
+            raise self._failed(error) from error
 
     async def holes(self, namespace: str, limit: int) -> list[bytes]:
-        return self._books.holes(namespace, limit)
+        native = self._door()
+        return await self._in_thread(lambda: native.holes(namespace, limit))
 
     async def note(self, namespace: str, text: str, epoch: int, lost: int) -> bool:
-        now = await self.facts(namespace)
-        return (now.epoch, now.lost) == (epoch, lost) and self._books.note(namespace, text, lost)
+        if epoch < 0 or lost < 0:
+            return False
+        return await self._change(partial(self._door().note, namespace, text, epoch, lost, in_place=True))
+
+    # --- limits and upkeep -------------------------------------------------------------------------------------------
 
     async def limit(self, namespace: str, capacity_bytes: int | None) -> None:
-        """The whole cache has one capacity here."""
+        await self._change(partial(self._door().limit, namespace, capacity_bytes, in_place=True))
 
     async def set_ttl(self, seconds: float) -> None:
-        """A row's life is set when the directory is opened."""
+        self._ttl_ms = int(seconds * 1000)
+        self._door().set_ttl(self._ttl_ms)
 
     async def maintain(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._native is None and not self._closed and self._clock.monotonic() - self._tried >= REOPEN_SECONDS:
+            await loop.run_in_executor(self._threads, self._try_to_open)
+        native = self._door()
+        if self._upkeep is not None and not self._upkeep.done():
+            return
         try:
-            # Trimming is no point operation: it takes what it takes, in a thread of its own. Marks fill the log as rows
-            # do, so it is not left to the fills to say when it is due.
-            await asyncio.get_running_loop().run_in_executor(self._threads, self._native.trim)
+            # Evicting is no point operation: it takes what it takes, in a thread, one at a time.
+            self._upkeep = loop.run_in_executor(self._threads, native.maintain, self._now_ms())
+            await asyncio.shield(self._upkeep)
         except DocCacheError as error:
-            raise _unavailable(error) from error
+            raise self._failed(error) from error
 
     async def stats(self) -> EngineStats:
-        sizes: dict[str, Any] = dict(await self._in_thread(self._native.stats))
-        return EngineStats(connects=1, **sizes)
+        native = self._door()
+        notes = (self._problem,) if self._problem else ()
+        sizes = await self._in_thread(native.stats)
+        return EngineStats(connects=self._connects, notes=notes, **sizes)
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
+        native, self._native = self._native, None
         try:
-            await self._in_thread(self._native.close, seconds=CLOSE_SECONDS)
+            if native is not None:
+                await self._in_thread(lambda: native.close(self._now_ms()), seconds=CLOSE_SECONDS)
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # --- how calls are made ------------------------------------------------------------------------------------------
+
+    def _budget(self, keys: int) -> float:
+        return self._timeout_seconds * (1 + keys // BUDGET_KEYS)
+
+    async def _change(self, call: "Callable[[], T | DocCachePending[T]]", *, keys: int = 1) -> T:
+        """A change, which the engine's writer makes; one that outlives its budget is made all the same."""
+        try:
+            made = call()
+            if not isinstance(made, DocCachePending):
+                return made
+            loop = asyncio.get_running_loop()
+            until, pause = loop.time() + self._budget(keys), LOOK_AGAIN_SECONDS
+            while loop.time() < until:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LOOK_AGAIN_SECONDS_MAX)
+                found = made.result()
+                if found is not None:
+                    return found
+        except DocCacheError as error:
+            raise self._failed(error) from error
+        raise CacheUnavailableError("the document cache did not answer within its time budget")
 
     async def _in_thread(self, work: Callable[[], T], *, keys: int = 1, seconds: float | None = None) -> T:
         if self._waiting >= WAITING_CALLS_MAX:
             raise CacheUnavailableError("the document cache has too many calls waiting")
-        budget = seconds or self._timeout_seconds * (1 + keys // BUDGET_KEYS)
         self._waiting += 1
         try:
             future = asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -270,19 +393,15 @@ class EmbeddedEngine:
             raise CacheUnavailableError("the document cache is closed") from error
         # A call that ran over its budget still occupies a thread, so it counts until it is over.
         future.add_done_callback(self._over)
-        done, _ = await asyncio.wait((future,), timeout=budget)
+        done, _ = await asyncio.wait((future,), timeout=seconds or self._budget(keys))
         if not done:
             raise CacheUnavailableError("the document cache did not answer within its time budget")
         try:
             return future.result()
         except DocCacheError as error:
-            raise _unavailable(error) from error
+            raise self._failed(error) from error
 
     def _over(self, future: "asyncio.Future[T]") -> None:
         self._waiting -= 1
         if not future.cancelled():
             future.exception()
-
-
-def _unavailable(error: DocCacheError) -> CacheUnavailableError:
-    return CacheUnavailableError(str(error.args[1]), fields={"cause": error.args[0]})

@@ -1,38 +1,40 @@
-//! The embedded engine: a table in memory and a log on a local directory behind one short lock.
+//! The embedded engine: an index that processes share, rows in segments, and what a gateway asks of them.
 //!
-//! Lookups hold the lock for a hash lookup and read the file without it. A segment that is evicted meanwhile stays
-//! readable, and a row that was read is as old as the moment the lookup began, never older.
+//! Look-ups are made by the caller's thread, from a snapshot of the index and from mapped memory, without a lock that a
+//! writer holds. Changes are handed to the engine's writer. A row that was read is as old as the moment the look-up
+//! began, never older.
 
-use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
+use crate::change::Key;
+use crate::entry::{self, Entry, Glance, Known, Meta, Namespace, Slot};
 use crate::error::CacheError;
-use crate::log::{Frame, Header, Kind, Log, Place, Read, Segment};
-use crate::record::{IdType, Projection, View};
-use crate::replay::{self, Condition, Trust};
+use crate::frame::Frame;
+use crate::home::{self, Home};
+use crate::lmdb::{Read, Table};
+use crate::record::{IdType, Projection, Record};
 use crate::rows::Rows;
-use crate::table::{Found, Key, NamespaceState, Outcome, Slot, Table, Write};
+use crate::segments::Mapping;
+use crate::shared;
+use crate::writer::{epoch_of, Call, Pending, Reply, Writer, KEY_BYTES_MAX};
+use hevlayer_doc::View;
 
-/// Longer ids are neither marked nor cached; the upstream has none over 64 bytes.
-pub const KEY_BYTES_MAX: usize = 1024;
-/// A caller that must not wait gives up the lock after this long.
-const LOCK_PATIENCE: Duration = Duration::from_micros(200);
-/// Larger rows are read by a thread that may wait.
-const NOWAIT_BYTES_MAX: usize = 1 << 20;
-/// A settle that touches more ids, or a whole namespace, takes longer than a caller that must not wait has.
-const IN_PLACE_KEYS_MAX: usize = 1024;
-const SEGMENT_BYTES_MIN: u64 = 256 << 10;
-const SEGMENT_BYTES_MAX: u64 = 64 << 20;
-const SEGMENTS_IN_CAPACITY: u64 = 64;
-/// Of a segment's bytes, one part in this many may survive an eviction, so that each eviction frees space.
-const SURVIVORS_SHARE: u64 = 4;
+/// How long a caller that must not wait waits for a call that was handed over.
+pub const MOMENT: Duration = Duration::from_micros(300);
+/// How long a caller that may wait does; longer than any budget of a gateway.
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long the end of an engine waits for its writer, whose disk may hang.
+const STOP_MAX: Duration = Duration::from_secs(5);
+/// Snapshots that a look-up takes: marks may end and rows may move while it looks.
+const ATTEMPTS: usize = 3;
+
+type Result<T> = std::result::Result<T, CacheError>;
 
 /// How the engine runs.
 #[derive(Clone, Debug)]
@@ -46,17 +48,30 @@ pub struct Options {
     pub unknown_write_ms: u64,
 }
 
-/// What a lookup gives.
+/// What a look-up gives.
 #[derive(Debug)]
 pub enum Lookup {
     /// The document as JSON text.
     Hit(Vec<u8>),
-    /// Nothing; what a read that begins now finds may be filled with this ticket.
-    Empty(u64),
-    /// Nothing; a write is open, so nothing may be filled.
-    Marked,
-    /// The answer needs the disk or the lock for longer than the caller wants to wait.
+    /// A ticket: over 0, what a read that begins now finds may be filled with it; under 0 it may not, since a write is
+    /// open; 0 says nothing.
+    Ticket(i64),
+    /// The answer needs the disk, or the writer for longer than a moment.
     WouldWait,
+}
+
+/// What is held of a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    pub epoch: u64,
+    pub rows: u64,
+    pub bytes: u64,
+    pub marked: u64,
+    pub closed: bool,
+    pub holes: u64,
+    pub lost: u64,
+    pub capacity_bytes: u64,
+    pub note: Vec<u8>,
 }
 
 /// Counters since the start, and sizes now.
@@ -64,6 +79,7 @@ pub enum Lookup {
 pub struct Stats {
     pub rows: u64,
     pub bytes: u64,
+    pub index_bytes: u64,
     pub capacity_bytes: u64,
     pub open_writes: u64,
     pub evicted_rows: u64,
@@ -72,119 +88,149 @@ pub struct Stats {
     pub io_errors: u64,
 }
 
-struct Inner {
-    table: Table,
-    log: Log,
-    /// Until then nothing is filled: writes of a lost earlier process may still take effect.
-    quiet_until_ms: u64,
+/// What the index says of an id.
+pub(crate) enum Found {
+    Row(u32, Slot),
+    /// A row that is too old.
+    Expired(Slot, i64),
+    Ticket(i64),
+    /// A write is in the way whose time is over.
+    Overdue,
 }
 
-#[derive(Default)]
-struct Counters {
-    evicted_rows: AtomicU64,
-    evicted_segments: AtomicU64,
-    refused_fills: AtomicU64,
-    io_errors: AtomicU64,
-}
-
+/// One gateway's engine. Several, of this and other processes, may share a directory.
 pub struct Engine {
-    inner: Mutex<Inner>,
-    trimming: Mutex<()>,
-    options: Options,
-    row_bytes_max: u64,
-    /// A frame that a later start must see is missing from the log.
-    distrusted: AtomicBool,
-    owing: AtomicBool,
-    dead: AtomicBool,
-    counters: Counters,
-    /// Held until the engine is closed or dropped.
-    lock_file: Mutex<Option<File>>,
+    pub(crate) writer: Arc<Writer>,
+    pub(crate) upkeep: Mutex<crate::upkeep::Upkeep>,
+    debts: Mutex<std::collections::HashMap<i64, Option<Vec<u64>>>>,
+    is_closed: AtomicBool,
 }
-
-type Result<T> = std::result::Result<T, CacheError>;
 
 impl Engine {
-    /// Opens a directory, which is made when it is missing, and replays its log.
+    /// Opens a directory, which is made when it is missing.
     ///
     /// # Errors
-    /// [`CacheError::Locked`] when another process has it open.
-    pub fn open(options: Options, now_ms: u64) -> Result<Self> {
-        fs::create_dir_all(&options.directory)?;
-        let lock = File::create(options.directory.join("lock"))?;
-        // SAFETY: the descriptor is open; the call takes no memory of ours. The lock goes with the descriptor.
-        if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-            let error = io::Error::last_os_error();
-            return Err(if error.kind() == io::ErrorKind::WouldBlock { CacheError::Locked } else { error.into() });
-        }
-        let (mut trust, quiet_before_ms) = replay::judge(&options.directory, &options.identity)?;
-        if trust == Trust::Lost {
-            Self::discard(&options)?;
-        }
-        let segment_bytes = (options.capacity_bytes / SEGMENTS_IN_CAPACITY).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
-        let mut log = Log::open(&options.directory, segment_bytes)?;
-        let mut table = Table::default();
-        if !replay::replay(&log, &mut table)? {
-            trust = Trust::Lost;
-            Self::discard(&options)?;
-            log = Log::open(&options.directory, segment_bytes)?;
-            table = Table::default();
-        }
-        let unknown_until_ms = now_ms + options.unknown_write_ms;
-        table.adopt(unknown_until_ms);
-        // Marks went with a log that is lost, so every id counts as marked for as long as they could have held; that
-        // must outlive this process as they would have.
-        let quiet_until_ms = if trust == Trust::Lost { unknown_until_ms } else { quiet_before_ms };
-        replay::note(&options.directory, &options.identity, Condition::Open, quiet_until_ms)?;
-        Ok(Self {
-            inner: Mutex::new(Inner { table, log, quiet_until_ms }),
-            trimming: Mutex::new(()),
-            row_bytes_max: segment_bytes,
-            options,
-            distrusted: AtomicBool::new(false),
-            owing: AtomicBool::new(false),
-            dead: AtomicBool::new(false),
-            counters: Counters::default(),
-            lock_file: Mutex::new(Some(lock)),
-        })
+    /// [`CacheError::Locked`] when those who have it open cannot share it.
+    pub fn open(options: &Options, now_ms: u64) -> Result<Self> {
+        let home = Home::open(&options.directory, &options.identity, now_ms, options.unknown_write_ms)?;
+        let writer = Writer::new(home, options.capacity_bytes, options.ttl_ms, options.unknown_write_ms);
+        // Of this place's earlier owner, and of all others that are gone.
+        let owner = writer.home.owner;
+        let writer = Arc::new(writer);
+        let thread = Arc::clone(&writer);
+        std::thread::Builder::new().name("doccache-writer".to_owned()).spawn(move || {
+            // A panic must not leave callers waiting; the place is given up with the thread's hold on it.
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| thread.run()));
+            if ended.is_err() {
+                thread.home.store.shared.set_broken(true);
+            }
+            thread.end();
+        })?;
+        let engine =
+            Self { writer, upkeep: Mutex::default(), debts: Mutex::default(), is_closed: AtomicBool::new(false) };
+        engine.call(Call::Adopt { owners: vec![owner], now_ms })?;
+        engine.adopt_gone(now_ms)?;
+        Ok(engine)
     }
 
-    /// Throws the log away.
-    fn discard(options: &Options) -> Result<()> {
-        // Should the process die half-way through, the next one must not take an empty directory for a new one.
-        replay::note(&options.directory, &options.identity, Condition::Lost, 0)?;
-        Ok(Log::wipe(&options.directory)?)
-    }
-
-    /// Syncs and closes the log, so that the next start trusts it also after the machine's.
-    pub fn close(&self) -> Result<()> {
-        if self.dead.swap(true, Ordering::SeqCst) {
+    /// Leaves the directory, which is free once the engine is dropped. The last to leave writes everything to the disk,
+    /// so that the next start trusts it also after the machine's.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub fn close(&self, now_ms: u64) -> Result<()> {
+        if self.is_closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
-        let inner = self.inner.lock();
-        // Whatever happens here, the next process may have the directory afterwards.
-        let _lock = self.lock_file.lock().take();
-        if self.distrusted.load(Ordering::SeqCst) || self.owing.load(Ordering::SeqCst) {
-            return Ok(replay::distrust(&self.options.directory)?);
+        let owner = self.writer.home.owner;
+        let owes = self.writer.home.store.shared.owed_by(usize::from(owner)).is_some();
+        // What it owes is left to be paid by those who stay, or by the next to come.
+        if !owes {
+            let adopted = self.writer.submit(Call::Adopt { owners: vec![owner], now_ms })?.wait(STOP_MAX);
+            adopted.unwrap_or(Err(CacheError::Busy))?;
         }
-        inner.log.sync()?;
-        Ok(replay::note(&self.options.directory, &self.options.identity, Condition::Closed, inner.quiet_until_ms)?)
+        let has_stopped = self.writer.stop(STOP_MAX);
+        self.writer.home.leave(has_stopped && !self.writer.home.store.shared.is_broken())
     }
 
-    fn enter(&self, wait: bool) -> Result<Option<MutexGuard<'_, Inner>>> {
-        if self.dead.load(Ordering::Relaxed) {
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.is_closed.load(Ordering::Relaxed) {
             return Err(CacheError::Closed);
         }
-        if wait {
-            return Ok(Some(self.inner.lock()));
+        if self.writer.home.store.shared.is_broken() {
+            return Err(CacheError::Broken);
         }
-        Ok(self.inner.try_lock_for(LOCK_PATIENCE))
+        Ok(())
     }
 
-    fn lock(&self) -> Result<MutexGuard<'_, Inner>> {
-        self.enter(true)?.ok_or(CacheError::Closed)
+    /// Hands a change over to the writer.
+    ///
+    /// # Errors
+    /// [`CacheError::Busy`], [`CacheError::Closed`], [`CacheError::Broken`]
+    pub fn submit(&self, call: Call) -> Result<Pending> {
+        self.check()?;
+        self.writer.submit(call)
     }
 
-    /// Looks one document up and projects it. Without `wait` it neither waits for the disk nor for the lock.
+    /// Makes a change and waits for it.
+    ///
+    /// # Errors
+    /// Of the change; [`CacheError::Busy`] when it takes too long.
+    pub fn call(&self, call: Call) -> Result<Reply> {
+        self.submit(call)?.wait(WAIT_MAX).unwrap_or(Err(CacheError::Busy))
+    }
+
+    pub(crate) fn read(&self) -> Result<Read<'_>> {
+        let read = self.writer.home.store.env.read();
+        if matches!(read, Err(CacheError::Broken)) {
+            self.writer.home.store.shared.set_broken(true);
+        }
+        read
+    }
+
+    fn find(&self, txn: &Read<'_>, name: &str, key: &[u8], now_ms: u64) -> Result<Found> {
+        let shared = &self.writer.home.store.shared;
+        if key.len() > KEY_BYTES_MAX || shared.is_owed(shared::name_hash(name)) {
+            return Ok(Found::Ticket(0));
+        }
+        let Some(glance) = txn.get(Table::Facts, &entry::namespace_key(name))?.map(Namespace::glance).transpose()?
+        else {
+            return Ok(Found::Ticket(self.fresh_ticket(txn, now_ms)));
+        };
+        // Read after the snapshot was taken, so never older than it.
+        let generation = |glance: &Glance| shared.touched(shared::hash(glance.number, key)).max(glance.fence);
+        let entry = txn.get(Table::Ids, &entry::id_key(glance.number, key))?.map(Entry::decode).transpose()?;
+        if glance.is_closed || matches!(entry, Some(Entry::Guard { .. })) {
+            return Ok(if has_overdue(txn, now_ms)? {
+                Found::Overdue
+            } else {
+                Found::Ticket(-ticket(generation(&glance)))
+            });
+        }
+        let seen = if now_ms < shared.quiet_until_ms() { 0 } else { ticket(generation(&glance).min(txn.id())) };
+        match entry {
+            Some(Entry::Known(Known::Row(slot))) if slot.epoch == glance.epoch => {
+                if now_ms.saturating_sub(slot.filled_ms) >= self.writer.ttl_ms.load(Ordering::Relaxed) {
+                    return Ok(Found::Expired(slot, seen));
+                }
+                Ok(Found::Row(glance.number, slot))
+            }
+            _ => Ok(Found::Ticket(seen)),
+        }
+    }
+
+    /// A ticket of a moment, good for every id that is not touched after it.
+    fn fresh_ticket(&self, txn: &Read<'_>, now_ms: u64) -> i64 {
+        if now_ms < self.writer.home.store.shared.quiet_until_ms() {
+            return 0;
+        }
+        ticket(txn.id())
+    }
+
+    /// Looks one document up and projects it. Without `wait` it waits neither for the disk nor for the writer.
+    ///
+    /// # Errors
+    /// [`CacheError::Corrupt`] when the row is damaged; it is missing from then on.
     pub fn lookup(
         &self,
         namespace: &str,
@@ -194,355 +240,319 @@ impl Engine {
         now_ms: u64,
         wait: bool,
     ) -> Result<Lookup> {
-        if key.len() > KEY_BYTES_MAX {
-            return Ok(Lookup::Marked);
-        }
-        let (slot, segment) = {
-            let Some(mut inner) = self.enter(wait)? else {
-                return Ok(Lookup::WouldWait);
-            };
-            self.expire(&mut inner, now_ms);
-            let slot = match inner.table.lookup(namespace, key, now_ms, self.options.ttl_ms) {
-                Found::Marked => return Ok(Lookup::Marked),
-                Found::Empty(_) if now_ms < inner.quiet_until_ms => return Ok(Lookup::Marked),
-                Found::Empty(ticket) => return Ok(Lookup::Empty(ticket)),
-                Found::Row(slot) => slot,
-            };
-            let Some(segment) = inner.log.segment(slot.place.segment) else {
-                inner.table.evict(namespace, key, slot.place);
-                return Err(CacheError::Corrupt);
-            };
-            (slot, segment)
-        };
-        match read_document(&segment, &slot, namespace, key, projection, id_type, wait) {
-            Ok(Some(text)) => Ok(Lookup::Hit(text)),
-            Ok(None) => Ok(Lookup::WouldWait),
-            Err(error) => {
-                self.counters.io_errors.fetch_add(1, Ordering::Relaxed);
-                self.lock()?.table.evict(namespace, key, slot.place);
-                Err(error)
-            }
-        }
-    }
-
-    /// Puts the rows of an answer to a read that began with `ticket`; a row whose id was touched since is left out.
-    /// Gives how many were put, and whether the log is over its capacity; None: would have waited.
-    pub fn fill(
-        &self,
-        namespace: &str,
-        rows: &Rows,
-        ticket: u64,
-        now_ms: u64,
-        wait: bool,
-    ) -> Result<Option<(usize, bool)>> {
-        let mut put = 0;
-        if self.enter(wait)?.is_none() {
-            return Ok(None);
-        }
-        for record in &rows.records {
-            let frame = Frame {
-                kind: Kind::Row,
-                time_ms: now_ms,
-                namespace,
-                key: &record.key,
-                head: &record.head,
-                tail: &record.tail,
-            };
-            let mut inner = self.lock()?;
-            let allowed = frame.bytes() as u64 <= self.row_bytes_max
-                && record.key.len() <= KEY_BYTES_MAX
-                && now_ms >= inner.quiet_until_ms
-                && inner.log.bytes() < self.bytes_max()
-                && inner.table.may_fill(namespace, &record.key, ticket);
-            if !allowed {
-                self.counters.refused_fills.fetch_add(1, Ordering::Relaxed);
-                continue;
-            }
-            let place = inner.log.append(&frame).inspect_err(|_| {
-                self.counters.io_errors.fetch_add(1, Ordering::Relaxed);
-            })?;
-            let (Ok(tail_bytes), Ok(prefix_bytes)) =
-                (u32::try_from(record.tail.len()), u32::try_from(frame.bytes() - record.tail.len()))
-            else {
-                continue;
-            };
-            let slot = Slot { place, prefix_bytes, tail_bytes, filled_ms: now_ms, referenced: false };
-            inner.table.put(namespace, &record.key, slot);
-            put += 1;
-        }
-        Ok(Some((put, self.lock()?.log.bytes() > self.options.capacity_bytes)))
-    }
-
-    /// Over this nothing is put until a trim has made room.
-    fn bytes_max(&self) -> u64 {
-        self.options.capacity_bytes + 2 * self.row_bytes_max
-    }
-
-    /// Marks the ids of a write before it goes upstream; without `keys` the whole namespace. False: would have waited.
-    pub fn mark(
-        &self,
-        token: u64,
-        namespace: &str,
-        keys: Option<Vec<Key>>,
-        deadline_ms: u64,
-        wait: bool,
-    ) -> Result<bool> {
-        let keys = keys.map(|keys| keys.into_iter().filter(|key| key.len() <= KEY_BYTES_MAX).collect::<Vec<_>>());
-        let payload = replay::encode_mark(token, keys.as_deref());
-        let Some(mut inner) = self.enter(wait)? else {
-            return Ok(false);
-        };
-        let place = self.note(&mut inner, Kind::Mark, namespace, &payload, deadline_ms);
-        let segment = place.map_or(u32::MAX, |place| place.segment);
-        inner.table.begin(token, Write { namespace: namespace.into(), keys, deadline_ms, unknown: false, segment });
-        Ok(true)
-    }
-
-    /// Ends a write. `Ok(None)`: would have waited. `Ok(Some(false))`: its mark is not there any more.
-    pub fn settle(&self, token: u64, outcome: Outcome, now_ms: u64, wait: bool) -> Result<Option<bool>> {
-        let Some(mut inner) = self.enter(wait)? else {
-            return Ok(None);
-        };
-        let is_large = |write: &Write| write.keys.as_ref().is_none_or(|keys| keys.len() > IN_PLACE_KEYS_MAX);
-        if !wait && inner.table.write(token).is_some_and(is_large) {
-            return Ok(None);
-        }
-        self.expire(&mut inner, now_ms);
-        let (found, dropped) = self.end(&mut inner, token, outcome, now_ms + self.options.unknown_write_ms);
-        drop(inner);
-        drop(dropped);
-        Ok(Some(found))
-    }
-
-    fn end(
-        &self,
-        inner: &mut Inner,
-        token: u64,
-        outcome: Outcome,
-        until_ms: u64,
-    ) -> (bool, Option<crate::table::Namespace>) {
-        let Some(write) = inner.table.write(token) else {
-            return (false, None);
-        };
-        let namespace = write.namespace.clone();
-        self.note(inner, Kind::Settle, &namespace, &replay::encode_settle(token, outcome), until_ms);
-        inner.table.settle(token, outcome, until_ms)
-    }
-
-    /// Settles the writes whose time is over; their outcome does not matter any more.
-    fn expire(&self, inner: &mut Inner, now_ms: u64) {
-        if !inner.table.has_overdue(now_ms) {
-            return;
-        }
-        for token in inner.table.overdue(now_ms) {
-            let _ = self.end(inner, token, Outcome::Applied, now_ms);
-        }
-    }
-
-    /// Forgets every row of a namespace; reads that began before may not fill.
-    pub fn clear(&self, namespace: &str, now_ms: u64) -> Result<()> {
-        let mut inner = self.lock()?;
-        self.note(&mut inner, Kind::Clear, namespace, &[], now_ms);
-        let dropped = inner.table.clear(namespace);
-        drop(inner);
-        drop(dropped);
-        Ok(())
-    }
-
-    /// While something is owed that only this process knows of, a start that finds the log must not trust it.
-    pub fn owe(&self, owing: bool) -> Result<()> {
-        let inner = self.lock()?;
-        self.owing.store(owing, Ordering::SeqCst);
-        if owing || self.distrusted.load(Ordering::SeqCst) {
-            return Ok(replay::distrust(&self.options.directory)?);
-        }
-        Ok(replay::note(&self.options.directory, &self.options.identity, Condition::Open, inner.quiet_until_ms)?)
-    }
-
-    /// Writes what a later start must know. If it cannot be written, a later start must not trust the log; if not
-    /// even that can be noted, this engine serves nothing more, so that nothing is lost by throwing it away.
-    fn note(&self, inner: &mut Inner, kind: Kind, namespace: &str, head: &[u8], time_ms: u64) -> Option<Place> {
-        match inner.log.append(&Frame { kind, time_ms, namespace, key: &[], head, tail: &[] }) {
-            Ok(place) => Some(place),
-            Err(_) => {
-                self.counters.io_errors.fetch_add(1, Ordering::Relaxed);
-                if !self.distrusted.swap(true, Ordering::SeqCst) && replay::distrust(&self.options.directory).is_err() {
-                    self.dead.store(true, Ordering::SeqCst);
+        self.check()?;
+        let store = &self.writer.home.store;
+        for _ in 0..ATTEMPTS {
+            let found = self.find(&self.read()?, namespace, key, now_ms)?;
+            let (number, slot) = match found {
+                Found::Row(number, slot) => (number, slot),
+                Found::Ticket(ticket) => return Ok(Lookup::Ticket(ticket)),
+                Found::Expired(slot, ticket) => {
+                    let is_gone = self.drop_row(namespace, key, &slot, wait)?;
+                    return Ok(if is_gone { Lookup::Ticket(ticket) } else { Lookup::WouldWait });
                 }
-                None
-            }
-        }
-    }
-
-    /// Evicts the oldest segments until the log fits its capacity. Rows that were read since they were put get a
-    /// second chance. Waits for the disk, but not under the lock.
-    pub fn trim(&self) -> Result<()> {
-        let _one_at_a_time = self.trimming.lock();
-        // Marks of open writes are written again, so what is newer than this trim is none of its business.
-        let newest = self.lock()?.log.newest();
-        loop {
-            let segment = {
-                let inner = self.lock()?;
-                if !inner.log.is_over(self.options.capacity_bytes) {
-                    return Ok(());
-                }
-                inner.log.oldest_sealed().filter(|segment| Some(segment.id) <= newest)
-            };
-            let Some(segment) = segment else {
-                return Ok(());
-            };
-            self.evict(&segment)?;
-        }
-    }
-
-    fn evict(&self, segment: &Segment) -> Result<()> {
-        let mut spare = segment.bytes().unwrap_or(0) / SURVIVORS_SHARE;
-        let mut closed = None;
-        let walked = replay::walk(segment, |offset, header, prefix| {
-            if header.kind == Kind::Row && closed.is_none() {
-                let place = Place { segment: segment.id, offset };
-                closed = self.evict_row(segment, place, header, prefix, &mut spare).err();
-            }
-        });
-        if let Some(error) = closed {
-            return Err(error);
-        }
-        let mut inner = self.lock()?;
-        if !walked.is_ok_and(|whole| whole) {
-            self.counters.io_errors.fetch_add(1, Ordering::Relaxed);
-            let evicted = inner.table.evict_segment(segment.id);
-            self.counters.evicted_rows.fetch_add(evicted, Ordering::Relaxed);
-        }
-        for token in inner.table.writes_up_to(segment.id) {
-            self.renote(&mut inner, token);
-        }
-        inner.log.remove(segment.id)?;
-        self.counters.evicted_segments.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn evict_row(
-        &self,
-        segment: &Segment,
-        place: Place,
-        header: &Header,
-        prefix: &[u8],
-        spare: &mut u64,
-    ) -> Result<()> {
-        let Ok(namespace) = std::str::from_utf8(header.namespace(prefix)) else {
-            return Ok(());
-        };
-        let key = header.key(prefix);
-        let bytes = header.frame_bytes() as u64;
-        let worth_keeping = |slot: &Slot| slot.place == place && slot.referenced;
-        let keep = *spare >= bytes && self.lock()?.table.slot(namespace, key).is_some_and(|slot| worth_keeping(slot));
-        let tail =
-            keep.then(|| segment.read(u64::from(place.offset) + header.prefix_bytes() as u64, header.tail_bytes));
-        // A row that cannot be read or written again is not worth keeping: a trim must make room on a full disk too.
-        if let Some(Ok(tail)) = tail.filter(|tail| tail.as_ref().is_ok_and(|tail| header.verify_tail(tail).is_ok())) {
-            let frame = Frame {
-                kind: Kind::Row,
-                time_ms: header.time_ms,
-                namespace,
-                key,
-                head: header.head(prefix),
-                tail: &tail,
-            };
-            let mut inner = self.lock()?;
-            // Looked at again: a write may have marked the row while its tail was read.
-            if inner.table.slot(namespace, key).is_some_and(|slot| worth_keeping(slot)) {
-                if let Ok(moved) = inner.log.append(&frame) {
-                    if let Some(slot) = inner.table.slot(namespace, key) {
-                        slot.place = moved;
-                        slot.referenced = false;
+                Found::Overdue => {
+                    let patience = if wait { WAIT_MAX } else { MOMENT };
+                    match self.submit(Call::Expire { now_ms })?.wait(patience) {
+                        Some(ended) => drop(ended?),
+                        None => return Ok(Lookup::WouldWait),
                     }
-                    *spare -= bytes;
-                    return Ok(());
+                    continue;
                 }
-                self.counters.io_errors.fetch_add(1, Ordering::Relaxed);
+            };
+            let mapping = match store.segments.mapping(slot.place.segment) {
+                Ok(mapping) => mapping,
+                // The row was evicted after the snapshot: the next one knows.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error.into()),
+            };
+            match document(&mapping, &slot, number, key, projection, id_type, wait) {
+                Ok(Some(text)) => {
+                    store.shared.note_read(shared::hash(number, key));
+                    return Ok(Lookup::Hit(text));
+                }
+                Ok(None) => return Ok(Lookup::WouldWait),
+                Err(error) => {
+                    if !self.drop_row(namespace, key, &slot, wait)? {
+                        return Ok(Lookup::WouldWait);
+                    }
+                    self.writer.counters.io_errors.fetch_add(1, Ordering::Relaxed);
+                    return Err(error);
+                }
             }
         }
-        let mut inner = self.lock()?;
-        inner.table.evict(namespace, key, place);
-        drop(inner);
-        self.counters.evicted_rows.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        Ok(Lookup::Ticket(0))
     }
 
-    /// Writes an open write's mark again, because the segment that holds it goes.
-    fn renote(&self, inner: &mut Inner, token: u64) {
-        let Some(write) = inner.table.write(token) else {
-            return;
-        };
-        let (namespace, deadline_ms, unknown) = (write.namespace.clone(), write.deadline_ms, write.unknown);
-        let payload = replay::encode_mark(token, write.keys.as_deref());
-        let place = self.note(inner, Kind::Mark, &namespace, &payload, deadline_ms);
-        if unknown {
-            self.note(inner, Kind::Settle, &namespace, &replay::encode_settle(token, Outcome::Unknown), deadline_ms);
+    /// Has a row that cannot be served forgotten, so that who asks next what was lost hears of it; false when that takes
+    /// longer than a moment.
+    fn drop_row(&self, namespace: &str, key: &[u8], slot: &Slot, wait: bool) -> Result<bool> {
+        let call = Call::Evict { namespace: namespace.into(), key: key.into(), place: slot.place };
+        match self.submit(call)?.wait(if wait { WAIT_MAX } else { MOMENT }) {
+            Some(ended) => ended.map(|_| true),
+            None => Ok(false),
         }
-        inner.table.moved(token, place.map_or(u32::MAX, |place| place.segment));
     }
 
-    pub fn state(&self, namespace: &str) -> Result<NamespaceState> {
-        Ok(self.lock()?.table.state(namespace))
+    /// The rows beneath the marks of a write, of ids that no other write touched.
+    ///
+    /// # Errors
+    /// Of the index.
+    pub fn beneath(&self, namespace: &str, keys: &[Key]) -> Result<Rows> {
+        self.check()?;
+        let store = &self.writer.home.store;
+        let txn = self.read()?;
+        let mut rows = Rows::default();
+        let Some(facts) = self.namespace(&txn, namespace)? else {
+            return Ok(rows);
+        };
+        for key in keys {
+            let found = txn.get(Table::Ids, &entry::id_key(facts.number, key))?.map(Entry::decode).transpose()?;
+            let Some(Entry::Guard { writes: 1, contended: false, since, beneath: Known::Row(slot), .. }) = found else {
+                continue;
+            };
+            if facts.closed_by > 0 || facts.fence > since || slot.epoch != facts.epoch {
+                continue;
+            }
+            let read = || -> Result<Record> {
+                let mapping = store.segments.mapping(slot.place.segment)?;
+                let frame = Frame::read(mapping.bytes(slot.place.offset, length(slot.bytes()))?)?;
+                if frame.key != &**key || frame.header.namespace != facts.number {
+                    return Err(CacheError::Corrupt);
+                }
+                Ok(Record { key: frame.key.to_vec(), head: frame.head.to_vec(), tail: frame.tail()?.to_vec() })
+            };
+            // A row that cannot be read is as good as none.
+            if let Ok(record) = read() {
+                rows.push(record);
+            }
+        }
+        Ok(rows)
     }
 
-    pub fn stats(&self) -> Result<Stats> {
-        let inner = self.lock()?;
-        Ok(Stats {
-            rows: inner.table.rows(),
-            bytes: inner.log.bytes(),
-            capacity_bytes: self.options.capacity_bytes,
-            open_writes: inner.table.open_writes(),
-            evicted_rows: self.counters.evicted_rows.load(Ordering::Relaxed),
-            evicted_segments: self.counters.evicted_segments.load(Ordering::Relaxed),
-            refused_fills: self.counters.refused_fills.load(Ordering::Relaxed),
-            io_errors: self.counters.io_errors.load(Ordering::Relaxed),
+    /// A ticket for reads whose ids are not known beforehand; 0: not now.
+    ///
+    /// # Errors
+    /// Of the index.
+    pub fn begin_fill(&self, namespace: &str, now_ms: u64) -> Result<i64> {
+        self.check()?;
+        let txn = self.read()?;
+        if self.writer.home.store.shared.is_owed(shared::name_hash(namespace)) {
+            return Ok(0);
+        }
+        if self.namespace(&txn, namespace)?.is_some_and(|facts| facts.closed_by > 0) {
+            return Ok(0);
+        }
+        Ok(self.fresh_ticket(&txn, now_ms))
+    }
+
+    pub(crate) fn namespace(&self, txn: &Read<'_>, name: &str) -> Result<Option<Namespace>> {
+        txn.get(Table::Facts, &entry::namespace_key(name))?.map(Namespace::decode).transpose()
+    }
+
+    /// What is held of a namespace.
+    ///
+    /// # Errors
+    /// Of the index.
+    pub fn facts(&self, name: &str) -> Result<Facts> {
+        self.check()?;
+        let txn = self.read()?;
+        let meta = txn.get(Table::Facts, entry::META)?.map_or(Ok(Meta::default()), Meta::decode)?;
+        let Some(facts) = self.namespace(&txn, name)? else {
+            return Ok(Facts { epoch: epoch_of(meta.incarnation, meta.epoch), ..Facts::default() });
+        };
+        let note = if facts.note_lost == facts.lost { facts.note } else { Vec::new() };
+        Ok(Facts {
+            epoch: epoch_of(meta.incarnation, facts.epoch),
+            rows: facts.rows,
+            bytes: facts.bytes,
+            marked: facts.marked,
+            closed: facts.closed_by > 0,
+            holes: facts.holes,
+            lost: facts.lost,
+            capacity_bytes: facts.capacity_bytes,
+            note,
         })
+    }
+
+    /// Some of the keys that count as holes.
+    ///
+    /// # Errors
+    /// Of the index.
+    pub fn holes(&self, name: &str, limit: usize) -> Result<Vec<Key>> {
+        self.check()?;
+        let txn = self.read()?;
+        let mut found = Vec::new();
+        let Some(facts) = self.namespace(&txn, name)?.filter(|facts| facts.holes > 0 && limit > 0) else {
+            return Ok(found);
+        };
+        txn.walk(Table::Ids, &facts.number.to_be_bytes(), &[], |key, bytes| {
+            let beneath = match Entry::decode(bytes)? {
+                Entry::Known(known) => known,
+                Entry::Guard { beneath, .. } => beneath,
+            };
+            if matches!(beneath, Known::Hole { epoch, .. } if epoch == facts.epoch) {
+                found.push(key[4..].into());
+            }
+            Ok(found.len() < limit)
+        })?;
+        Ok(found)
+    }
+
+    /// States all that one policy of this engine owes: hashes of names are kept, None is everything.
+    pub fn owe(&self, owner: i64, namespaces: Option<&[String]>) {
+        let mut debts = self.debts.lock();
+        match namespaces {
+            Some([]) => drop(debts.remove(&owner)),
+            Some(names) => drop(debts.insert(owner, Some(names.iter().map(|name| shared::name_hash(name)).collect()))),
+            None => drop(debts.insert(owner, None)),
+        }
+        let shared = &self.writer.home.store.shared;
+        let place = usize::from(self.writer.home.owner);
+        if debts.values().any(Option::is_none) {
+            shared.owe_everything(place);
+        } else {
+            let mut names: Vec<u64> = debts.values().flatten().flatten().copied().collect();
+            names.sort_unstable();
+            names.dedup();
+            shared.set_owing(place, &names);
+        }
+    }
+
+    /// The longest life of a row from its fill, also for rows that are there.
+    pub fn set_ttl(&self, ttl_ms: u64) {
+        self.writer.ttl_ms.store(ttl_ms, Ordering::Relaxed);
+    }
+
+    /// Sizes and counters.
+    ///
+    /// # Errors
+    /// Of the index.
+    pub fn stats(&self) -> Result<Stats> {
+        self.check()?;
+        let txn = self.read()?;
+        let mut stats = Stats { capacity_bytes: self.writer.capacity_bytes, ..Stats::default() };
+        txn.walk(Table::Facts, &[entry::NAMESPACE], &[], |_, bytes| {
+            stats.rows += Namespace::decode(bytes)?.rows;
+            Ok(true)
+        })?;
+        let mut last = None;
+        txn.walk(Table::Facts, &[entry::WRITE], &[], |key, _| {
+            let token = entry::token_of(key)?;
+            stats.open_writes += u64::from(last != Some(token));
+            last = Some(token);
+            Ok(true)
+        })?;
+        let counters = &self.writer.counters;
+        stats.index_bytes = self.writer.home.store.env.bytes();
+        stats.bytes = self.writer.home.store.shared.segment_bytes() + stats.index_bytes;
+        stats.evicted_rows = counters.evicted_rows.load(Ordering::Relaxed);
+        stats.evicted_segments = counters.evicted_segments.load(Ordering::Relaxed);
+        stats.refused_fills = counters.refused_fills.load(Ordering::Relaxed);
+        stats.io_errors = counters.io_errors.load(Ordering::Relaxed);
+        Ok(stats)
+    }
+
+    /// Has the engines that are gone adopted.
+    pub(crate) fn adopt_gone(&self, now_ms: u64) -> Result<()> {
+        let (mut owners, mut gone) = (std::collections::BTreeSet::new(), Vec::new());
+        {
+            let txn = self.read()?;
+            txn.walk(Table::Facts, &[entry::WRITE], &[], |_, bytes| {
+                let write = entry::Write::decode(bytes)?;
+                if !write.unknown {
+                    owners.insert(write.owner);
+                }
+                Ok(true)
+            })?;
+            txn.walk(Table::Facts, &[entry::SEGMENT], &[], |_, bytes| {
+                owners.insert(entry::Segment::decode(bytes)?.owner);
+                Ok(true)
+            })?;
+        }
+        let shared = &self.writer.home.store.shared;
+        owners.extend(
+            (0..shared::OWNERS_MAX)
+                .filter(|owner| shared.owed_by(*owner).is_some())
+                .filter_map(|owner| u16::try_from(owner).ok()),
+        );
+        owners.remove(&entry::NOBODY);
+        for owner in owners {
+            gone.extend(self.writer.home.is_gone(usize::from(owner))?.map(|lock| (owner, lock)));
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        // The locks are held until it is done: none of these places may have a new owner before that.
+        self.call(Call::Adopt { owners: gone.iter().map(|(owner, _)| *owner).collect(), now_ms }).map(drop)
     }
 }
 
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Without a close this is as the death of the process: marks and debts are left as they are.
+        if !self.is_closed.load(Ordering::SeqCst) {
+            self.writer.stop(STOP_MAX);
+        }
+    }
+}
+
+fn ticket(generation: u64) -> i64 {
+    i64::try_from(generation).unwrap_or(i64::MAX - 1) + 1
+}
+
+pub(crate) fn length(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+fn has_overdue(txn: &Read<'_>, now_ms: u64) -> Result<bool> {
+    let mut found = false;
+    txn.walk(Table::Facts, &[entry::DEADLINE], &[], |key, _| {
+        found = entry::deadline_of(key)?.0 <= now_ms;
+        Ok(false)
+    })?;
+    Ok(found)
+}
+
 /// Reads and projects a row; None when that would wait for the disk. The tail is read only when it is asked for.
-fn read_document(
-    segment: &Arc<Segment>,
+fn document(
+    mapping: &Mapping,
     slot: &Slot,
-    namespace: &str,
+    number: u32,
     key: &[u8],
     projection: &Projection,
     id_type: Option<IdType>,
     wait: bool,
 ) -> Result<Option<Vec<u8>>> {
-    let offset = u64::from(slot.place.offset);
-    let read = |offset: u64, length: u32| -> Result<Option<Vec<u8>>> {
-        let length = length as usize;
-        if wait {
-            return Ok(Some(segment.read(offset, length)?));
-        }
-        if length > NOWAIT_BYTES_MAX {
+    let offset = slot.place.offset;
+    let bytes = mapping.bytes(offset, length(slot.bytes()))?;
+    let prefix = slot.prefix_bytes as usize;
+    if !mapping.is_resident(offset, prefix) {
+        if !wait {
             return Ok(None);
         }
-        match segment.read_nowait(offset, length)? {
-            Read::Done(bytes) => Ok(Some(bytes)),
-            Read::WouldWait => Ok(None),
-        }
-    };
-    let Some(prefix) = read(offset, slot.prefix_bytes)? else {
-        return Ok(None);
-    };
-    let header = Header::verified(&prefix)?;
-    if header.kind != Kind::Row || header.namespace(&prefix) != namespace.as_bytes() || header.key(&prefix) != key {
+        mapping.will_need(offset, bytes.len());
+    }
+    let frame = Frame::read(bytes)?;
+    if frame.header.namespace != number || frame.key != key || frame.header.frame_bytes() != bytes.len() {
         return Err(CacheError::Corrupt);
     }
-    let head = header.head(&prefix);
-    let mut tail = None;
-    if View::new(head, None)?.needs_tail(projection) {
-        let Some(bytes) = read(offset + u64::from(slot.prefix_bytes), slot.tail_bytes)? else {
+    let mut view = View::new(frame.head, None)?;
+    if view.needs_tail(projection) {
+        if !wait && !mapping.is_resident(offset, bytes.len()) {
             return Ok(None);
-        };
-        header.verify_tail(&bytes)?;
-        tail = Some(bytes);
+        }
+        view = View::new(frame.head, Some(frame.tail()?))?;
     }
-    let mut out = Vec::with_capacity(head.len() + tail.as_ref().map_or(0, Vec::len) + 64);
-    View::new(head, tail.as_deref())?.write(projection, id_type, &mut out);
+    let mut out = Vec::with_capacity(bytes.len() + 64);
+    view.write(projection, id_type, &mut out);
     Ok(Some(out))
+}
+
+/// Has the next to open a directory begin empty, for a process that cannot open it itself.
+///
+/// # Errors
+/// Of the disk.
+pub fn distrust(directory: &std::path::Path) -> io::Result<()> {
+    home::distrust(directory)
 }

@@ -8,10 +8,16 @@ use hevlayer_doc::DocError;
 /// An operation of the cache that did not happen. All of them are soft for a caller of the gateway.
 #[derive(Debug)]
 pub enum CacheError {
-    /// Another process has the directory open.
+    /// The directory is held by an earlier version, by processes of another upstream, or by too many.
     Locked,
-    /// The engine was closed, or stopped serving after its log could not be written.
+    /// The engine was closed.
     Closed,
+    /// The index cannot be used any more: the directory is to be closed and opened again.
+    Broken,
+    /// As many calls wait as may, or one waited for as long as it may.
+    Busy,
+    /// The deadline passed, or the caller gave up.
+    Stopped,
     /// The text is not the upstream's JSON: what was expected, and at which byte.
     Json {
         expected: &'static str,
@@ -27,8 +33,11 @@ pub enum CacheError {
 impl fmt::Display for CacheError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Locked => formatter.write_str("the cache directory is in use by another process"),
+            Self::Locked => formatter.write_str("the cache directory is in use by a process that cannot share it"),
             Self::Closed => formatter.write_str("the document cache is closed"),
+            Self::Broken => formatter.write_str("the index of the document cache is damaged"),
+            Self::Busy => formatter.write_str("the document cache has too many calls waiting"),
+            Self::Stopped => formatter.write_str("the scan was stopped before its end"),
             Self::Json { expected, at } => write!(formatter, "expected {expected} at byte {at}"),
             Self::Shape(rule) => formatter.write_str(rule),
             Self::Corrupt => formatter.write_str("a cached record has a wrong checksum"),

@@ -1,21 +1,31 @@
-//! The document cache: marks, settles and fills rows by compare-and-set, on a local directory.
+//! The document cache: marks, settles and fills rows by compare-and-set, on a local directory that processes share.
 //!
 //! * [`record`] and [`rows`], of `hevlayer-doc`, are the rows that it keeps.
-//! * [`fences`] is the write clock: which ids were touched since a read began. Memory only, never fails.
-//! * [`log`] is the segmented file that rows and marks are appended to.
-//! * [`table`] is the state in memory: rows by namespace and id, marks, open writes. Pure, driven by the log.
-//! * [`engine`] joins them behind one lock: lookup, fill, mark, settle, new epoch, trim.
+//! * [`lmdb`] is the door to the index, [`entry`] what stands in it.
+//! * [`segments`] are the files of rows, [`frame`] a row in one of them.
+//! * [`shared`] is what all processes see at once without the disk: the write clock, debts, reads.
+//! * [`home`] is the directory: who may use it and whether it may be believed.
+//! * [`change`] is one step of the protocol in one transaction; [`writer`] makes them, in a thread of its own.
+//! * [`engine`] is what a gateway asks, [`upkeep`] evicts and gives room back, [`scan`] visits a namespace's rows.
 
+pub mod change;
 pub mod engine;
+pub mod entry;
 pub mod error;
-pub mod fences;
-pub mod log;
-pub mod replay;
-pub mod table;
+pub mod frame;
+pub mod home;
+pub mod lmdb;
+pub mod scan;
+pub mod segments;
+pub mod shared;
+pub mod upkeep;
+pub mod writer;
 
-pub use engine::{Engine, Lookup, Options, Stats};
+pub use change::{Key, Outcome};
+pub use engine::{distrust, Engine, Facts, Lookup, Options, Stats, MOMENT, WAIT_MAX};
 pub use error::CacheError;
 pub use hevlayer_doc::{record, rows};
 pub use record::{IdType, Projection, Record};
 pub use rows::Rows;
-pub use table::Outcome;
+pub use scan::{NamespaceScan, Scan, ScannedRow};
+pub use writer::{distinct, Call, Pending, Reply, Settle};

@@ -232,7 +232,8 @@ impl PyAerospike {
         let (engine, deadline, outcome) = (self.engine.clone(), deadline(budget_ms), outcome_named(outcome)?);
         self.bridge.start(call, async move {
             let rows = rows.as_ref().map(|rows| &rows.get().0);
-            let settled = Settled { outcome, changed: changed.as_deref(), rows, deleted: &deleted };
+            let settled =
+                Settled { outcome, changed: changed.as_deref(), rows: rows.map(AsRef::as_ref), deleted: &deleted };
             let found = engine.settle(token, &namespace, keys.as_deref(), &settled, now_ms, deadline).await?;
             Ok(Answer::Flag(found))
         });
@@ -371,7 +372,7 @@ fn answer_object(py: Python<'_>, answer: Answer) -> PyResult<Bound<'_, PyAny>> {
             (put, missing).into_pyobject(py)?.into_any()
         }
         Answer::Began(began) => began.into_pyobject(py)?.into_any(),
-        Answer::Rows(rows) => Py::new(py, PyRows(rows))?.into_bound(py).into_any(),
+        Answer::Rows(rows) => Py::new(py, PyRows(rows.into()))?.into_bound(py).into_any(),
         Answer::Facts(facts) => {
             let fields = PyDict::new(py);
             fields.set_item("epoch", facts.epoch)?;

@@ -4,6 +4,7 @@
 
 mod aerospike;
 mod cache;
+mod cache_engine;
 mod filter;
 mod http;
 mod merge;
@@ -18,6 +19,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     splice::register(module)?;
     cache::register(module)?;
+    cache_engine::register(module)?;
     merge::register(module)?;
     http::register(module)?;
     aerospike::register(module)?;

@@ -52,7 +52,7 @@ pub(crate) struct PyWritten {
 impl PyWritten {
     pub(crate) fn new(py: Python<'_>, written: Written) -> PyResult<Self> {
         let Written { rows, patches, deleted } = written;
-        Ok(Self { rows: Py::new(py, PyRows(rows))?, patches, deleted, builder: Mutex::default() })
+        Ok(Self { rows: Py::new(py, PyRows(rows.into()))?, patches, deleted, builder: Mutex::default() })
     }
 }
 
@@ -85,7 +85,7 @@ impl PyWritten {
                     rows.push(record);
                 }
             }
-            PyRows(rows)
+            PyRows(rows.into())
         })
     }
 }

@@ -58,8 +58,6 @@ class TwinStage(Stage):
 
 
 class EmbeddedStage(Stage):
-    lacks = frozenset({"several", "rows", "changed", "owners", "expiry", "limit", "page", "holes"})
-
     async def make(self) -> Engine:
         return EmbeddedEngine.open(
             self.directory / "cache",

@@ -292,12 +292,15 @@ class CacheProtocol(RuleBasedStateMachine):
 
     def cache_evicts(self) -> None:
         """Rows of another namespace push out what was not read lately."""
-        native = self.engine.engine._native
+        self.run(self.push_out())
+
+    async def push_out(self) -> None:
+        engine = self.engine.engine
         body = "x" * 60_000
         for number in range(30):
             rows = DocRows(orjson.dumps({"rows": [{"id": f"{self.version}-{number}", "body": body}]}), [])
-            native.fill("other", rows, 1 << 60, self.clock.now_ms(), wait=True)
-            native.trim()
+            await engine.fill_page("other", rows, await engine.begin_fill("other"))
+            await engine.maintain()
 
     @rule(seconds=st.sampled_from([1.0, 6.0, 60.0]))
     def a_little_time_passes(self, seconds: float) -> None:

@@ -350,6 +350,6 @@ async def test_a_caller_that_leaves_stops_no_other(stage: Stage) -> None:
 
 async def test_a_cache_that_fails_never_fails_a_fetch(stage: Stage) -> None:
     await stage.one()
-    stage.engine._native.close()
+    await stage.engine.close()
     assert await stage.one() == (200, "miss-on-error", A)
     assert (await stage.many("a", "b"))[1] == "miss-on-error"

@@ -1,0 +1,332 @@
+//! Bindings of the embedded engine of the document cache.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use hevlayer_cache::{
+    distinct, CacheError, Call, Engine, Key, Lookup, Options, Outcome, Pending, Reply, Settle, MOMENT,
+};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::cache::{id_type_named, raise, PyProjection, PyRows};
+
+/// How long a caller waits in place, as the engine says; with it the call was queued behind others.
+const NOT_AT_ALL: Duration = Duration::ZERO;
+
+fn keys_of(keys: Vec<Vec<u8>>) -> Vec<Key> {
+    keys.into_iter().map(Key::from).collect()
+}
+
+/// A change that was handed over and is not made yet.
+#[pyclass(frozen, name = "DocCachePending", module = "hevlayer._native")]
+struct PyPending(Mutex<Option<(Pending, Answer)>>);
+
+/// What a change answers with.
+#[derive(Clone, Copy)]
+enum Answer {
+    Nothing,
+    Found,
+    Put,
+    Page,
+}
+
+impl Answer {
+    fn object(self, py: Python<'_>, reply: Reply) -> PyResult<Bound<'_, PyAny>> {
+        let absent = |keys: Vec<Key>| keys.iter().map(|key| PyBytes::new(py, key)).collect::<Vec<_>>();
+        Ok(match self {
+            Self::Nothing => true.into_pyobject(py)?.to_owned().into_any(),
+            Self::Found => reply.found.into_pyobject(py)?.to_owned().into_any(),
+            Self::Put => reply.put.into_pyobject(py)?.into_any(),
+            Self::Page => (reply.put, absent(reply.absent)).into_pyobject(py)?.into_any(),
+        })
+    }
+}
+
+#[pymethods]
+impl PyPending {
+    /// What the change answers with, once; None while it is not made.
+    fn result<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let mut pending = self.0.lock().map_err(|_| raise(&CacheError::Closed))?;
+        let Some((call, answer)) = pending.as_ref() else {
+            return Err(raise(&CacheError::Closed));
+        };
+        let Some(ended) = call.wait(NOT_AT_ALL) else {
+            return Ok(None);
+        };
+        let answer = *answer;
+        *pending = None;
+        answer.object(py, ended.map_err(|error| raise(&error))?).map(Some)
+    }
+}
+
+#[pyclass(frozen, name = "DocCacheEngine", module = "hevlayer._native")]
+pub(crate) struct PyEngine(pub(crate) Engine);
+
+impl PyEngine {
+    fn hand_over<'py>(
+        &self,
+        py: Python<'py>,
+        call: Call,
+        answer: Answer,
+        in_place: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let pending = self.0.submit(call).map_err(|error| raise(&error))?;
+        let patience = if in_place { MOMENT } else { NOT_AT_ALL };
+        match py.detach(|| pending.wait(patience)) {
+            Some(ended) => answer.object(py, ended.map_err(|error| raise(&error))?),
+            None => Ok(Bound::new(py, PyPending(Mutex::new(Some((pending, answer)))))?.into_any()),
+        }
+    }
+}
+
+#[pymethods]
+impl PyEngine {
+    #[new]
+    #[pyo3(signature = (directory, *, identity, capacity_bytes, ttl_ms, unknown_write_ms, now_ms))]
+    fn new(
+        py: Python<'_>,
+        directory: PathBuf,
+        identity: String,
+        capacity_bytes: u64,
+        ttl_ms: u64,
+        unknown_write_ms: u64,
+        now_ms: u64,
+    ) -> PyResult<Self> {
+        let options = Options { directory, identity, capacity_bytes, ttl_ms, unknown_write_ms };
+        py.detach(|| Engine::open(&options, now_ms)).map(Self).map_err(|error| raise(&error))
+    }
+
+    #[pyo3(signature = (namespace, key, projection, id_type, now_ms, *, wait))]
+    #[allow(clippy::too_many_arguments)]
+    fn lookup<'py>(
+        &self,
+        py: Python<'py>,
+        namespace: &str,
+        key: &[u8],
+        projection: &PyProjection,
+        id_type: Option<&str>,
+        now_ms: u64,
+        wait: bool,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let id_type = id_type_named(id_type)?;
+        let find = || self.0.lookup(namespace, key, &projection.0, id_type, now_ms, wait);
+        let found = if wait { py.detach(find) } else { find() };
+        found_object(py, found)
+    }
+
+    #[pyo3(signature = (namespace, keys, projection, now_ms, *, wait))]
+    fn lookup_many<'py>(
+        &self,
+        py: Python<'py>,
+        namespace: &str,
+        keys: Vec<Vec<u8>>,
+        projection: &PyProjection,
+        now_ms: u64,
+        wait: bool,
+    ) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
+        let find = || -> Vec<_> {
+            keys.iter().map(|key| self.0.lookup(namespace, key, &projection.0, None, now_ms, wait)).collect()
+        };
+        let found: Vec<_> = if wait { py.detach(find) } else { find() };
+        found.into_iter().map(|found| found_object(py, found)).collect()
+    }
+
+    #[pyo3(signature = (namespace, rows, keys, tickets, now_ms, *, in_place))]
+    #[allow(clippy::too_many_arguments)]
+    fn fill<'py>(
+        &self,
+        py: Python<'py>,
+        namespace: &str,
+        rows: &PyRows,
+        keys: Vec<Vec<u8>>,
+        tickets: Vec<i64>,
+        now_ms: u64,
+        in_place: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if keys.len() != tickets.len() {
+            return Err(PyValueError::new_err("as many tickets as keys are needed"));
+        }
+        let (namespace, rows, keys) = (namespace.into(), rows.0.clone(), keys_of(keys));
+        self.hand_over(py, Call::Fill { namespace, rows, keys, tickets, now_ms }, Answer::Put, in_place)
+    }
+
+    fn begin_fill(&self, namespace: &str, now_ms: u64) -> PyResult<i64> {
+        self.0.begin_fill(namespace, now_ms).map_err(|error| raise(&error))
+    }
+
+    #[pyo3(signature = (namespace, rows, ticket, now_ms, *, in_place))]
+    fn fill_page<'py>(
+        &self,
+        py: Python<'py>,
+        namespace: &str,
+        rows: &PyRows,
+        ticket: i64,
+        now_ms: u64,
+        in_place: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (namespace, rows) = (namespace.into(), rows.0.clone());
+        self.hand_over(py, Call::FillPage { namespace, rows, ticket, now_ms }, Answer::Page, in_place)
+    }
+
+    #[pyo3(signature = (token, namespace, keys, deadline_ms, *, in_place))]
+    fn mark<'py>(
+        &self,
+        py: Python<'py>,
+        token: u64,
+        namespace: &str,
+        keys: Option<Vec<Vec<u8>>>,
+        deadline_ms: u64,
+        in_place: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let keys = keys.map(|keys| distinct(keys_of(keys)));
+        let call = Call::Mark { token, namespace: namespace.into(), keys, deadline_ms };
+        self.hand_over(py, call, Answer::Nothing, in_place)
+    }
+
+    #[pyo3(signature = (token, namespace, outcome, now_ms, *, changed=None, rows=None, deleted=None, in_place))]
+    #[allow(clippy::too_many_arguments)]
+    fn settle<'py>(
+        &self,
+        py: Python<'py>,
+        token: u64,
+        namespace: &str,
+        outcome: &str,
+        now_ms: u64,
+        changed: Option<Vec<Vec<u8>>>,
+        rows: Option<&PyRows>,
+        deleted: Option<Vec<Vec<u8>>>,
+        in_place: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let outcome = match outcome {
+            "applied" => Outcome::Applied,
+            "refused" => Outcome::Refused,
+            "unknown" => Outcome::Unknown,
+            other => return Err(PyValueError::new_err(format!("no outcome {other:?}"))),
+        };
+        let set = |keys: Vec<Vec<u8>>| keys_of(keys).into_iter().collect::<HashSet<_>>();
+        let settle = Settle {
+            token,
+            namespace: namespace.into(),
+            outcome,
+            changed: changed.map(set),
+            rows: rows.map(|rows| rows.0.clone()),
+            deleted: deleted.map(set).unwrap_or_default(),
+            now_ms,
+        };
+        self.hand_over(py, Call::Settle(settle), Answer::Found, in_place)
+    }
+
+    fn beneath(&self, py: Python<'_>, namespace: &str, keys: Vec<Vec<u8>>) -> PyResult<PyRows> {
+        let keys = keys_of(keys);
+        let found = py.detach(|| self.0.beneath(namespace, &keys));
+        found.map(|rows| PyRows(rows.into())).map_err(|error| raise(&error))
+    }
+
+    #[pyo3(signature = (namespace, *, in_place))]
+    fn clear<'py>(&self, py: Python<'py>, namespace: &str, in_place: bool) -> PyResult<Bound<'py, PyAny>> {
+        self.hand_over(py, Call::Clear { namespace: namespace.into() }, Answer::Nothing, in_place)
+    }
+
+    #[pyo3(signature = (owner, namespaces=None))]
+    fn owe(&self, owner: i64, namespaces: Option<Vec<String>>) {
+        self.0.owe(owner, namespaces.as_deref());
+    }
+
+    fn facts<'py>(&self, py: Python<'py>, namespace: &str) -> PyResult<Bound<'py, PyDict>> {
+        let facts = py.detach(|| self.0.facts(namespace)).map_err(|error| raise(&error))?;
+        let fields = PyDict::new(py);
+        fields.set_item("epoch", facts.epoch)?;
+        fields.set_item("rows", facts.rows)?;
+        fields.set_item("bytes", facts.bytes)?;
+        fields.set_item("marked", facts.marked)?;
+        fields.set_item("closed", facts.closed)?;
+        fields.set_item("holes", facts.holes)?;
+        fields.set_item("lost", facts.lost)?;
+        fields.set_item("note", String::from_utf8_lossy(&facts.note))?;
+        Ok(fields)
+    }
+
+    fn holes<'py>(&self, py: Python<'py>, namespace: &str, limit: usize) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let found = py.detach(|| self.0.holes(namespace, limit)).map_err(|error| raise(&error))?;
+        Ok(found.iter().map(|key| PyBytes::new(py, key)).collect())
+    }
+
+    #[pyo3(signature = (namespace, text, epoch, lost, *, in_place))]
+    fn note<'py>(
+        &self,
+        py: Python<'py>,
+        namespace: &str,
+        text: String,
+        epoch: u64,
+        lost: u64,
+        in_place: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let call = Call::Note { namespace: namespace.into(), text: text.into_bytes(), epoch, lost };
+        self.hand_over(py, call, Answer::Found, in_place)
+    }
+
+    #[pyo3(signature = (namespace, capacity_bytes, *, in_place))]
+    fn limit<'py>(
+        &self,
+        py: Python<'py>,
+        namespace: &str,
+        capacity_bytes: Option<u64>,
+        in_place: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let capacity_bytes = capacity_bytes.map_or(0, |bytes| bytes.max(1));
+        self.hand_over(py, Call::Limit { namespace: namespace.into(), capacity_bytes }, Answer::Nothing, in_place)
+    }
+
+    fn set_ttl(&self, ttl_ms: u64) {
+        self.0.set_ttl(ttl_ms);
+    }
+
+    fn maintain(&self, py: Python<'_>, now_ms: u64) -> PyResult<()> {
+        py.detach(|| self.0.maintain(now_ms)).map_err(|error| raise(&error))
+    }
+
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = py.detach(|| self.0.stats()).map_err(|error| raise(&error))?;
+        let fields = PyDict::new(py);
+        fields.set_item("rows", stats.rows)?;
+        fields.set_item("bytes", stats.bytes)?;
+        fields.set_item("capacity_bytes", stats.capacity_bytes)?;
+        fields.set_item("open_writes", stats.open_writes)?;
+        fields.set_item("evicted_rows", stats.evicted_rows)?;
+        fields.set_item("evicted_segments", stats.evicted_segments)?;
+        fields.set_item("refused_fills", stats.refused_fills)?;
+        fields.set_item("io_errors", stats.io_errors)?;
+        Ok(fields)
+    }
+
+    fn close(&self, py: Python<'_>, now_ms: u64) -> PyResult<()> {
+        py.detach(|| self.0.close(now_ms)).map_err(|error| raise(&error))
+    }
+}
+
+/// Has whoever opens a directory first the next time begin empty.
+#[pyfunction]
+fn distrust_doccache(py: Python<'_>, directory: PathBuf) -> PyResult<()> {
+    py.detach(|| hevlayer_cache::distrust(&directory)).map_err(|error| raise(&error.into()))
+}
+
+/// None: would have had to wait.
+fn found_object(py: Python<'_>, found: Result<Lookup, CacheError>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    match found {
+        Ok(Lookup::Hit(text)) => Ok(Some(PyBytes::new(py, &text).into_any())),
+        Ok(Lookup::Ticket(ticket)) => Ok(Some(ticket.into_pyobject(py)?.into_any())),
+        Ok(Lookup::WouldWait) => Ok(None),
+        Err(error) => Err(raise(&error)),
+    }
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<PyEngine>()?;
+    module.add_class::<PyPending>()?;
+    module.add_function(wrap_pyfunction!(distrust_doccache, module)?)?;
+    Ok(())
+}

@@ -113,7 +113,11 @@ class Warms:
         await self.require_cache()
         target = ReadTarget.of(namespace, credential, traceparent=traceparent)
         origin = read_origin(await self._reads.metadata(target))
-        if not credential.trusted and not await self._owners.admit(namespace, origin.identity):
+
+        async def owned() -> bool:
+            return credential.trusted or await self._owners.admit(namespace, origin.identity)
+
+        if not await owned():
             raise CacheColdError("the document cache holds another namespace of this name now; try again in a minute")
         view = self._registry.touch(namespace, credential.scope)
         through_ms = await self._cache.warmed_through(namespace, view.watermark_ms)
@@ -130,6 +134,7 @@ class Warms:
                 ReadTarget.of(namespace, credential, job=job.id),
                 origin,
                 cut=lambda: self._cut_of(namespace),
+                owned=owned,
                 unknown_write_seconds=self._unknown_write_seconds,
                 rows_expected=origin.rows,
                 page_rows=page_rows,

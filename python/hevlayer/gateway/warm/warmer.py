@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from hevlayer.clock import Backoff, Clock
@@ -44,6 +44,10 @@ Cut = Callable[[], int | None]
 """The stamp up to which every write has a definite answer now, epoch milliseconds; None: no such stamp is known."""
 
 
+Owned = Callable[[], Awaitable[bool]]
+"""Whether the rows that the cache keeps under the name are still those of the namespace that is warmed."""
+
+
 class WarmIncompleteError(CacheColdError):
     """Every page was read, but rows are missing in the cache; it stays as warm as it is, and is not called complete."""
 
@@ -70,6 +74,7 @@ class Warmer:
         facts: Facts,
         *,
         cut: Cut,
+        owned: Owned,
         unknown_write_seconds: float,
         rows_expected: int,
         page_rows: int | None = None,
@@ -81,6 +86,7 @@ class Warmer:
         self._target = target
         self._facts = facts
         self._cut = cut
+        self._owned = owned
         self._wait_seconds = unknown_write_seconds + WAIT_MARGIN_SECONDS
         self._rows_expected = rows_expected
         self._sizer = PageSizer(page_rows)
@@ -126,8 +132,17 @@ class Warmer:
             await self._clock.sleep(CLOSED_POLL_SECONDS)
         raise CacheColdError("the document cache took no rows for too long: it failed, or a write went on")
 
+    async def _confirm_owner(self) -> None:
+        """Between a ticket and its read: whoever takes the place from here on voids the ticket.
+
+        Raises: WarmIncompleteError.
+        """
+        if not await self._owned():
+            raise WarmIncompleteError("the document cache holds another caller's namespace of this name now")
+
     async def _read_page(self, warming: Warming, span: Span) -> PageEnd:
         ticket = await self._ticket(warming)
+        await self._confirm_owner()
         wanted = self._sizer.rows
         answer = await self._reads.query(self._target, page_body(span, wanted))
         rows = await self._rows(answer)
@@ -194,6 +209,7 @@ class Warmer:
         open_to_fill = [(key, ticket) for key, ticket, document in looked_up if ticket > 0 or document is not None]
         if not open_to_fill:
             return
+        await self._confirm_owner()
         free, tickets = zip(*open_to_fill, strict=True)
         answer = await self._reads.query(self._target, rows_body([json_of_key(key) for key in free]))
         await self._cache.refill(warming, free, tickets, await self._rows(answer))

@@ -7,10 +7,12 @@ import pytest
 from work_stage import FILMS
 
 from hevlayer.errors import UpstreamError, ValidationError
+from hevlayer.gateway.fetch import CacheOwners
 from hevlayer.gateway.reads import Span
 from hevlayer.gateway.warm.hint import read_steps, upstream_target
 from hevlayer.gateway.warm.pages import PAGE_BYTES_TARGET, PageSizer, id_of_key, json_of_key, page_body
 from hevlayer.kernels.splice import id_key
+from hevlayer.stores.doccache import DocumentCache
 
 WARM = "/v2/namespaces/films/warm"
 
@@ -141,6 +143,55 @@ async def test_a_warm_does_not_wait_for_ever(stages, monkeypatch):
     job = await stage.warm()
     assert (job["status"], "writes without an answer" in job["error"]) == ("failed", True)
     assert (await stage.cache_state())["state"] == "cold"
+
+
+async def test_a_warm_asks_whose_the_rows_are_after_each_ticket(stage, monkeypatch):
+    """Another caller's namespace may take the name's place in the cache; what is read after that is not kept."""
+    await stage.films()
+    steps = []
+
+    def told(owner, name, step):
+        before = getattr(owner, name)
+
+        async def calls(*arguments):
+            steps.append(step)
+            return await before(*arguments)
+
+        monkeypatch.setattr(owner, name, calls)
+
+    told(DocumentCache, "page_ticket", "ticket")
+    told(CacheOwners, "admit", "owner")
+    job = await stage.ok("POST", f"{WARM}?page_size=100", status=202)
+    assert (await stage.done(f"{WARM}-jobs/{job['id']}"))["status"] == "completed"
+    assert steps.count("ticket") >= 10
+    for number, step in enumerate(steps):
+        assert step != "ticket" or "owner" in steps[number + 1 : number + 5]
+    assert steps.count("owner") == steps.count("ticket") + 1
+
+
+async def test_a_warm_ends_when_the_cache_holds_another_namespace(stage, monkeypatch):
+    await stage.films()
+    admit = CacheOwners.admit
+    asked = 0
+
+    async def until_the_third(self, namespace, identity):
+        nonlocal asked
+        asked += 1
+        return asked <= 3 and await admit(self, namespace, identity)
+
+    monkeypatch.setattr(CacheOwners, "admit", until_the_third)
+    job = await stage.ok("POST", f"{WARM}?page_size=100", status=202)
+    done = await stage.done(f"{WARM}-jobs/{job['id']}")
+    assert (done["status"], "another caller's namespace" in done["error"]) == ("failed", True)
+    assert done["documents_scanned"] <= 200
+    assert (await stage.cache_state())["state"] == "cold"
+
+
+async def test_a_gateway_with_a_key_has_one_caller_only(stages, monkeypatch):
+    monkeypatch.setattr(CacheOwners, "admit", None)
+    stage = await stages(gateway_api_key="tpuf_stage", turbopuffer_api_key="tpuf_upstream")
+    await stage.films()
+    assert (await stage.warm())["status"] == "completed"
 
 
 async def test_a_warm_that_is_deleted_stops(stage):

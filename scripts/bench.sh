@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Measures and writes benches/results/. Usage: bench.sh [proxy|origin|splice|merge]; without a name, all of them.
+# Measures and writes benches/results/. Usage: bench.sh [proxy|origin|splice|merge|warm]; without a name, all of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-suites=${*:-splice merge origin proxy}
+suites=${*:-splice merge origin proxy warm}
 date=$(date -u +%F)
 mkdir -p benches/results
 
@@ -17,6 +17,7 @@ for suite in $suites; do
     origin) .venv/bin/python benches/origin/scale.py --out "benches/results/$date-origin.json" ;;
     splice) .venv/bin/python benches/kernels/splice.py --out "benches/results/$date-splice.json" ;;
     merge) .venv/bin/python benches/kernels/merge.py --out "benches/results/$date-merge.json" ;;
-    *) echo "bench: no suite is called $suite (proxy, origin, splice, merge)" >&2; exit 1 ;;
+    warm) .venv/bin/python benches/gateway/warm.py --out "benches/results/$date-warm.json" ;;
+    *) echo "bench: no suite is called $suite (proxy, origin, splice, merge, warm)" >&2; exit 1 ;;
   esac
 done

@@ -12,7 +12,7 @@ from hevlayer.http.client import ClientConfig, ClientResponse, HttpClient, Origi
 from hevlayer.http.errors import ConnectError, HttpClientError, PoolTimeout, ProtocolError, TruncatedBody
 from hevlayer.http.messages import Headers
 
-__all__ = ["Answer", "Deadlines", "Gauge", "Upstream", "inflate", "namespace_path"]
+__all__ = ["Answer", "AnswerTooLongError", "Deadlines", "Gauge", "Upstream", "inflate", "namespace_path"]
 
 Answer = ClientResponse
 Body = bytes | Sequence[bytes] | AsyncIterator[bytes]
@@ -22,6 +22,10 @@ READ_BYTES_MAX = 256 * 1024 * 1024
 _USER_AGENT = (b"user-agent", b"hevlayer-gateway")
 _JSON = (b"content-type", b"application/json")
 _NAME_SAFE = "-_.~"
+
+
+class AnswerTooLongError(UpstreamError):
+    """The upstream's answer is longer than we take in whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +183,12 @@ class Upstream:
     async def whole(self, answer: Answer, limit_bytes: int = READ_BYTES_MAX) -> bytes:
         """An answer's whole body without its gzip encoding; the stream is used up.
 
-        Raises: UpstreamError: longer than `limit_bytes`, broken off, or not what its headers say.
+        Raises: AnswerTooLongError: longer than `limit_bytes`. UpstreamError: broken off, or not what its headers say.
         """
         try:
             body = await answer.read(limit_bytes)
         except ValueError as error:
-            raise UpstreamError(f"the upstream's answer is longer than {limit_bytes} bytes") from error
+            raise AnswerTooLongError(f"the upstream's answer is longer than {limit_bytes} bytes") from error
         except HttpClientError as error:
             raise upstream_error(error) from error
         encoding = answer.header(b"content-encoding")
@@ -214,7 +218,7 @@ def inflate(body: bytes, limit_bytes: int) -> bytes:
             raise UpstreamError("the upstream's answer is not the gzip that it says it is") from error
         size += len(part)
         if size > limit_bytes:
-            raise UpstreamError(f"the upstream's answer inflates to more than {limit_bytes} bytes")
+            raise AnswerTooLongError(f"the upstream's answer inflates to more than {limit_bytes} bytes")
         if not member.eof:
             raise UpstreamError("the upstream's gzip answer is broken off")
         parts.append(part)

@@ -11,7 +11,7 @@ from hevlayer.clock import Backoff, Clock
 from hevlayer.errors import UpstreamError
 from hevlayer.gateway.auth import Credential
 from hevlayer.gateway.permits import QUERY_COST, PermitLedger
-from hevlayer.stores.turbopuffer import namespace_path
+from hevlayer.stores.turbopuffer import AnswerTooLongError, namespace_path
 
 READ_ATTEMPTS_MAX = 6
 RETRY_BACKOFF = Backoff(initial_seconds=0.25, cap_seconds=8.0)
@@ -75,7 +75,7 @@ class Reads:
 
         A job's read is repeated, with a growing pause, while the upstream is busy or cannot be reached.
 
-        Raises: RefusedReadError; UpstreamError, GatewayTimeoutError: no answer. PermitTimeoutError.
+        Raises: RefusedReadError; AnswerTooLongError; UpstreamError, GatewayTimeoutError: no answer. PermitTimeoutError.
         """
         path = namespace_path(target.namespace) + b"/query"
         attempts = READ_ATTEMPTS_MAX if target.job else 1
@@ -83,8 +83,7 @@ class Reads:
             try:
                 return await self._once(target, path, body, cost)
             except UpstreamError as error:
-                passes = not isinstance(error, RefusedReadError) or error.answered in _AGAIN_STATUSES
-                if not passes or attempt + 1 == attempts:
+                if not _may_pass(error) or attempt + 1 == attempts:
                     raise
             # The permit is free while we wait.
             await self._clock.sleep(RETRY_BACKOFF.delay(attempt, self._rng))
@@ -110,6 +109,13 @@ class Reads:
         if status != 200:
             raise RefusedReadError(status, answer)
         return read_object(answer)
+
+
+def _may_pass(error: UpstreamError) -> bool:
+    """Whether the same read may succeed later."""
+    if isinstance(error, RefusedReadError):
+        return error.answered in _AGAIN_STATUSES
+    return not isinstance(error, AnswerTooLongError)
 
 
 def read_object(answer: bytes) -> dict[str, Any]:

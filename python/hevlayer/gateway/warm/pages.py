@@ -41,6 +41,10 @@ class PageSizer:
         wanted = PAGE_BYTES_TARGET * rows // max(1, answer_bytes)
         self.rows = max(1, min(self._rows_max, self.rows * GROWTH_MAX, wanted))
 
+    def overran(self, rows: int) -> None:
+        """A page of so many rows was too long to be taken."""
+        self.rows = min(self.rows, max(1, rows // 2))
+
 
 def page_body(span: Span, rows: int) -> bytes:
     """The query for the first rows of a span: whole rows, strongly consistent."""

@@ -21,6 +21,7 @@ from hevlayer.gateway.warm.pages import (
 from hevlayer.kernels.doccache import DocCacheError, DocProjection, DocRows
 from hevlayer.stores.doccache import DocumentCache
 from hevlayer.stores.doccache_warming import Warming
+from hevlayer.stores.turbopuffer import AnswerTooLongError
 
 # As many as background work has permits.
 READERS_MAX = 4
@@ -143,8 +144,7 @@ class Warmer:
     async def _read_page(self, warming: Warming, span: Span) -> PageEnd:
         ticket = await self._ticket(warming)
         await self._confirm_owner()
-        wanted = self._sizer.rows
-        answer = await self._reads.query(self._target, page_body(span, wanted))
+        wanted, answer = await self._query_page(span)
         rows = await self._rows(answer)
         self._sizer.saw(len(rows), len(answer))
         await self._cache.put_page(warming, ticket, rows)
@@ -155,6 +155,17 @@ class Warmer:
         if ends is None:
             return PageEnd(0, None, None, more=False)
         return PageEnd(len(rows), id_of_key(ends[0]), id_of_key(ends[1]), more=len(rows) >= wanted)
+
+    async def _query_page(self, span: Span) -> tuple[int, bytes]:
+        """The rows asked for, and the answer; fewer are asked for while the answer is too long."""
+        while True:
+            wanted = self._sizer.rows
+            try:
+                return wanted, await self._reads.query(self._target, page_body(span, wanted))
+            except AnswerTooLongError:
+                if wanted == 1:
+                    raise
+                self._sizer.overran(wanted)
 
     async def _rows(self, answer: bytes) -> DocRows:
         try:
@@ -211,5 +222,13 @@ class Warmer:
             return
         await self._confirm_owner()
         free, tickets = zip(*open_to_fill, strict=True)
-        answer = await self._reads.query(self._target, rows_body([json_of_key(key) for key in free]))
+        try:
+            answer = await self._reads.query(self._target, rows_body([json_of_key(key) for key in free]))
+        except AnswerTooLongError:
+            if len(free) == 1:
+                raise
+            half = len(free) // 2
+            await self._repair(warming, free[:half])
+            await self._repair(warming, free[half:])
+            return
         await self._cache.refill(warming, free, tickets, await self._rows(answer))

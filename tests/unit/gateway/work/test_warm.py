@@ -3,6 +3,7 @@
 import asyncio
 from urllib.parse import quote
 
+import orjson
 import pytest
 from work_stage import FILMS
 
@@ -13,6 +14,7 @@ from hevlayer.gateway.warm.hint import read_steps, upstream_target
 from hevlayer.gateway.warm.pages import PAGE_BYTES_TARGET, PageSizer, id_of_key, json_of_key, page_body
 from hevlayer.kernels.splice import id_key
 from hevlayer.stores.doccache import DocumentCache
+from hevlayer.stores.turbopuffer import AnswerTooLongError
 
 WARM = "/v2/namespaces/films/warm"
 
@@ -275,6 +277,44 @@ async def test_an_upstream_that_fails_for_a_while_is_asked_again(stage, monkeypa
 
     stage.gateway.upstream.read = fails
     assert (await stage.warm())["status"] == "completed"
+
+
+async def test_pages_that_are_too_long_are_asked_for_in_parts(stage):
+    """Also the rows that are read again by id."""
+    await stage.films()
+    read = stage.gateway.upstream.read
+    lengths = []
+
+    async def short(method, target, bearer, body=b"", **options):
+        if b'"include_attributes":true' in body:
+            lengths.append(orjson.loads(body)["limit"])
+            if lengths[-1] > 30:
+                raise AnswerTooLongError("the upstream's answer is longer than 30 bytes")
+            film = FILMS[len(lengths) % 90]
+            if b'"In"' not in body:
+                await stage.ok("POST", "/v2/namespaces/films", {"patch_rows": [{"id": film["id"], "year": 7}]})
+        return await read(method, target, bearer, body, **options)
+
+    stage.gateway.upstream.read = short
+    job = await stage.ok("POST", f"{WARM}?page_size=90", status=202)
+    done = await stage.done(f"{WARM}-jobs/{job['id']}")
+    assert (done["status"], done["documents_scanned"]) == ("completed", len(FILMS))
+    assert lengths[:3] == [90, 45, 22]
+    assert (await stage.cache_state())["state"] == "warm"
+
+
+async def test_a_row_that_is_too_long_alone_fails_the_job(stage):
+    await stage.films()
+    read = stage.gateway.upstream.read
+
+    async def never(method, target, bearer, body=b"", **options):
+        if b'"include_attributes":true' in body:
+            raise AnswerTooLongError("the upstream's answer is longer than 30 bytes")
+        return await read(method, target, bearer, body, **options)
+
+    stage.gateway.upstream.read = never
+    job = await stage.warm()
+    assert (job["status"], job["error"]) == ("failed", "the upstream's answer is longer than 30 bytes")
 
 
 async def test_an_upstream_that_refuses_fails_the_job(stage):

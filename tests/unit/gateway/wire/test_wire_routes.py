@@ -29,7 +29,8 @@ IS_EVENTUAL = b"x-layer-consistency: eventual"
 IS_UPSTREAM = b"x-layer-consistency: upstream"
 CLEANED_UP = (
     b',"layer":{"cleanup":"done","steps":[{"step":"watermark","status":"done"},{"step":"listing","status":"done"},'
-    b'{"step":"document_cache","status":"done"},{"step":"jobs","status":"done"}]}'
+    b'{"step":"document_cache","status":"done"},{"step":"jobs","status":"done"},'
+    b'{"step":"history","status":"done"}]}'
 )
 WARMED = (
     b',"namespace":"a b/\xc3\xa7","turbopuffer":{"enabled":true,"status":"started"},'
@@ -71,8 +72,8 @@ def query(body: bytes, sent: bytes, headers: bytes = IS_EVENTUAL) -> Row:
     return Row(b"POST", NS2 + b"/query", body, sent, ROWS, headers=(headers,))
 
 
-def write(body: bytes, sent: bytes | None = None, method: bytes = b"POST") -> Row:
-    return Row(method, NS2, body, sent, WRITTEN, sent_method=b"POST")
+def write(body: bytes, sent: bytes | None = None, method: bytes = b"POST", *, identity: bool = False) -> Row:
+    return Row(method, NS2, body, sent, WRITTEN, sent_method=b"POST", identity=identity)
 
 
 RELAYED = [
@@ -177,12 +178,18 @@ WRITES = [
         b'{"patch_columns":{"id":["a"],"x":[2]}}',
         b'{"patch_columns":{"id":["a"],"x":[2],"_hevlayer_upserted_at":[' + STAMP + b"]}}",
     ),
+    # A write by filter asks which rows it changed: the answer is read, and stripped of what the caller did not ask for.
     write(
         b'{"patch_by_filter":{"filters":["x","Eq",1],"patch":{"x":2}}}',
-        b'{"patch_by_filter":{"filters":["x","Eq",1],"patch":{"x":2,' + STAMPED + b"}}}",
+        b'{"return_affected_ids":true,"patch_by_filter":{"filters":["x","Eq",1],"patch":{"x":2,' + STAMPED + b"}}}",
+        identity=True,
     ),
     write(b'{"deletes" : [1,"a"] , "unknown":1E400}'),
-    write(b'{"delete_by_filter":["x","Eq", null],"delete_by_filter_allow_partial":true}'),
+    write(
+        b'{"delete_by_filter":["x","Eq", null],"delete_by_filter_allow_partial":true}',
+        b'{"return_affected_ids":true,"delete_by_filter":["x","Eq", null],"delete_by_filter_allow_partial":true}',
+        identity=True,
+    ),
     write(b'{"schema":{"x" : "string"}}'),
     write(b'{"copy_from_namespace" : "b"}'),
     write(b'{"branch_from_namespace":{"source_namespace":"b"} }'),

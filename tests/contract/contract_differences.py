@@ -21,20 +21,31 @@ def is_watermark(value: object, _namespace: str = "") -> bool:
 def _is_layer_block(value: object, _namespace: str) -> bool:
     return (
         isinstance(value, dict)
-        and value.keys() == {"stable_as_of", "is_stable"}
+        and value.keys() == {"stable_as_of", "is_stable", "cache_state"}
         and is_watermark(value["stable_as_of"])
         and isinstance(value["is_stable"], bool)
+        and _is_cache_state(value["cache_state"])
+    )
+
+
+def _is_cache_state(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"state", "warmed_through_ms", "warm_inflight"}
+        and value["state"] in ("cold", "warming", "warm")
+        and (value["warmed_through_ms"] is not None) == (value["state"] == "warm")
+        and isinstance(value["warm_inflight"], bool)
     )
 
 
 def _is_cleanup(value: object, _namespace: str) -> bool:
-    steps = ["watermark", "listing", "document_cache"]
+    steps = ["watermark", "listing", "document_cache", "jobs", "history"]
     return value == {"cleanup": "done", "steps": [{"step": step, "status": "done"} for step in steps]}
 
 
-def _is_step(status: str) -> Check:
+def _is_step(*statuses: str) -> Check:
     def check(value: object, _namespace: str) -> bool:
-        return isinstance(value, dict) and value["enabled"] is True and value["status"] == status
+        return isinstance(value, dict) and value["enabled"] is True and value["status"] in statuses
 
     return check
 
@@ -76,8 +87,8 @@ ADDITIONS = (
         {
             "namespace": lambda value, namespace: value == namespace,
             "turbopuffer": _is_step("started"),
-            "documents": _is_step("skipped"),
-            "snapshots": _is_step("skipped"),
+            "documents": _is_step("started", "running", "completed"),
+            "snapshots": _is_step("no_snapshot"),
         },
         "clients of the layer read what each step of warming did",
     ),

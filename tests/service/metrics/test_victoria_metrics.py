@@ -60,10 +60,20 @@ async def test_each_example_and_each_alert_is_understood(stage):
             target = b"/v2/metrics/query?query=" + quote(expression, safe="").encode()
             status, _, answer = await stage.ask("GET", target)
             assert (status, answer["status"]) == (200, "success"), (expression, answer)
-            if expression == entry["example_promql"] and entry["name"] in emitted and not answer["data"]["result"]:
+            example = expression == entry["example_promql"]
+            if example and entry["name"] in emitted and not answer["data"]["result"] and await moved(stage, entry):
                 silent.append(expression)
     # What was emitted and scraped answers its example: a misspelt label or suffix would find nothing.
     assert silent == []
+
+
+async def moved(stage, entry):
+    """Whether the metric changed while it was scraped: a quantile of no observations is nothing, rightly."""
+    if entry["kind"] != "histogram":
+        return True
+    asked = quote(f"sum(increase({entry['name']}_count[5m])) > 0", safe="").encode()
+    _, _, answer = await stage.ask("GET", b"/v2/metrics/query?query=" + asked)
+    return bool(answer["data"]["result"])
 
 
 async def test_the_proxy_answers_as_the_store_itself(stage):

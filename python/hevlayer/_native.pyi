@@ -606,6 +606,34 @@ class AerospikeEngine:
         """Drops the ends that come later."""
 
 @final
+class DocScan:
+    """All rows that a namespace's cache holds at one moment, each once, for `CompiledFilter` and `ColumnTable.build`.
+
+    What is written, evicted or cleared after that moment changes nothing in it; what it holds on to is free when it is
+    dropped. Its length is the rows that a filter is shown.
+    """
+
+    @staticmethod
+    def of_rows(rows: DocRows, *, marked: DocRows | None = None, sequence: int = 0) -> DocScan:
+        """Rows in memory; of two with one id the later stands."""
+
+    def with_marked(self) -> DocScan:
+        """The same moment, shown with the rows beneath the marks of open writes, as they were before. Without this,
+        such rows are left out."""
+
+    def __len__(self) -> int: ...
+    @property
+    def marked(self) -> int:
+        """Rows beneath marks, shown or not."""
+    @property
+    def missing(self) -> int:
+        """Rows that ought to be there and are not: too old, or found damaged by what has read the scan so far, each
+        time that it was read. Over 0, it does not show the whole namespace."""
+    @property
+    def sequence(self) -> int:
+        """The last change of the cache that it sees."""
+
+@final
 class DocCachePending(Generic[_T]):
     """A change that was handed to the engine's writer and is not made yet; it is made whether or not anyone asks."""
 
@@ -686,6 +714,12 @@ class DocCacheEngine:
 
     def facts(self, namespace: str) -> dict[str, Any]:
         """The fields of `NamespaceFacts`."""
+
+    def scan(
+        self, namespace: str, now_ms: int, *, timeout_ms: int | None = None, cancel: CancelFlag | None = None
+    ) -> tuple[DocScan, dict[str, Any]]:
+        """All rows as of now, and the fields of `NamespaceFacts` as of the same moment. Takes about half a second and
+        40 MB for a million rows. Releases the GIL. Raises: ScanStoppedError: `timed_out` or `cancelled`."""
 
     def holes(self, namespace: str, limit: int) -> list[bytes]: ...
     def note(
@@ -812,7 +846,7 @@ class CompiledFilter:
 
     def count(
         self,
-        source: DocRows | ColumnTable,
+        source: DocRows | DocScan | ColumnTable,
         *,
         threads: int = 1,
         timeout_ms: int | None = None,
@@ -822,7 +856,7 @@ class CompiledFilter:
 
     def ids(
         self,
-        source: DocRows | ColumnTable,
+        source: DocRows | DocScan | ColumnTable,
         *,
         after: bytes | None = None,
         limit: int | None = None,
@@ -835,7 +869,7 @@ class CompiledFilter:
 
     def values(
         self,
-        source: DocRows | ColumnTable,
+        source: DocRows | DocScan | ColumnTable,
         field: str,
         *,
         groups_max: int,
@@ -875,7 +909,7 @@ class ColumnTable:
     @staticmethod
     def build(
         path: str | PathLike[str],
-        source: DocRows,
+        source: DocRows | DocScan,
         schema: FilterSchema,
         attributes: list[str],
         *,

@@ -16,6 +16,7 @@ from typing import Literal, Protocol, TypeVar
 from hevlayer.clock import Clock
 from hevlayer.errors import CacheUnavailableError
 from hevlayer.kernels.doccache import DocProjection, DocRows
+from hevlayer.kernels.filters import CancelFlag
 from hevlayer.stores.doccache_breaker import Breaker, State
 from hevlayer.stores.doccache_debts import Debts, Repayment
 from hevlayer.stores.doccache_engine import (
@@ -24,6 +25,8 @@ from hevlayer.stores.doccache_engine import (
     Engine,
     EngineStats,
     NamespaceFacts,
+    NamespaceScan,
+    ScansRows,
     Ticket,
     WriteOutcome,
 )
@@ -315,6 +318,39 @@ class DocumentCache:
         if facts is None or self._debts.touches(namespace):
             return None
         return is_complete(facts, self._clock.now_ms(), watermark_ms)
+
+    # --- scans -------------------------------------------------------------------------------------------------------
+
+    async def scan(self, namespace: str, seconds: float, cancel: CancelFlag | None = None) -> NamespaceScan | None:
+        """All rows that are cached of a namespace now; None when the cache cannot say, or not within `seconds`.
+
+        They are the whole namespace only if `scanned_through`, asked after they were read, says so.
+        """
+        engine = self._engine
+        if not isinstance(engine, ScansRows) or self._debts.touches(namespace) or not self._breaker.allows():
+            return None
+        try:
+            scan = await engine.scan(namespace, seconds, cancel)
+        except CacheUnavailableError as error:
+            # Not the breaker's: too little time for a large namespace says nothing of the cache.
+            self._errors["scan"] = self._errors.get("scan", 0) + 1
+            if self._observer is not None:
+                self._observer.count_cache_error("scan")
+            log.info("document cache not scanned", extra={"namespace": namespace, "cause": error.message})
+            return None
+        self._breaker.succeeded()
+        # A write whose mark failed meanwhile may have been acknowledged before the scan began.
+        return None if self._debts.touches(namespace) else scan
+
+    def scanned_through(self, scan: NamespaceScan, watermark_ms: int | None) -> int | None:
+        """The stamp through which a scan shows every row; None while one may be missing. See `warmed_through`.
+
+        Rows with an open write are not in it, as if the write had been made already; with `rows.with_marked()` those
+        whose row from before is known are in it, as if it had not.
+        """
+        if scan.rows.missing:
+            return None
+        return is_complete(scan.facts, self._clock.now_ms(), watermark_ms)
 
     # --- writes ------------------------------------------------------------------------------------------------------
 

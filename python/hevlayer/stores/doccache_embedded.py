@@ -25,10 +25,12 @@ from hevlayer.kernels.doccache import (
     DocRows,
     distrust_doccache,
 )
+from hevlayer.kernels.filters import CancelFlag, ScanStoppedError
 from hevlayer.stores.doccache_engine import (
     UNKNOWN_WRITE_SECONDS,
     EngineStats,
     NamespaceFacts,
+    NamespaceScan,
     Ticket,
     WriteOutcome,
 )
@@ -41,6 +43,7 @@ TIMEOUT_SECONDS = 0.2
 TTL_SECONDS = 86_400.0
 CAPACITY_BYTES = 4 << 30
 THREADS = 4
+SCAN_THREADS = 2
 # Calls in threads at one time; beyond them the cache counts as failed rather than queueing without bound.
 WAITING_CALLS_MAX = 256
 # Larger batches, fills and marks are worth a thread, or are not waited for in place.
@@ -79,6 +82,8 @@ class EmbeddedEngine:
         self._timeout_seconds = timeout_seconds
         self._unknown_write_ms = int(unknown_write_seconds * 1000)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="doccache")
+        # A scan's beginning looks at every row's entry, so that point operations must not wait behind it.
+        self._scan_threads = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="doccache-scan")
         self._waiting = 0
         self._closed = False
         self._native: DocCacheEngine | None = None
@@ -310,6 +315,18 @@ class EmbeddedEngine:
         except DocCacheError as error:
             raise self._failed(error) from error
 
+    async def scan(self, namespace: str, seconds: float, cancel: CancelFlag | None = None) -> NamespaceScan:
+        native, now_ms = self._door(), self._now_ms()
+
+        def begin() -> NamespaceScan:
+            scan, facts = native.scan(namespace, now_ms, timeout_ms=int(seconds * 1000), cancel=cancel)
+            return NamespaceScan(scan, NamespaceFacts(**facts))
+
+        try:
+            return await self._in_thread(begin, threads=self._scan_threads, seconds=seconds)
+        except ScanStoppedError as error:
+            raise CacheUnavailableError(str(error), fields={"cause": "stopped"}) from error
+
     async def holes(self, namespace: str, limit: int) -> list[bytes]:
         native = self._door()
         return await self._in_thread(lambda: native.holes(namespace, limit))
@@ -358,6 +375,7 @@ class EmbeddedEngine:
                 await self._in_thread(lambda: native.close(self._now_ms()), seconds=CLOSE_SECONDS)
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
+            self._scan_threads.shutdown(wait=False, cancel_futures=True)
 
     # --- how calls are made ------------------------------------------------------------------------------------------
 
@@ -382,12 +400,19 @@ class EmbeddedEngine:
             raise self._failed(error) from error
         raise CacheUnavailableError("the document cache did not answer within its time budget")
 
-    async def _in_thread(self, work: Callable[[], T], *, keys: int = 1, seconds: float | None = None) -> T:
+    async def _in_thread(
+        self,
+        work: Callable[[], T],
+        *,
+        keys: int = 1,
+        seconds: float | None = None,
+        threads: ThreadPoolExecutor | None = None,
+    ) -> T:
         if self._waiting >= WAITING_CALLS_MAX:
             raise CacheUnavailableError("the document cache has too many calls waiting")
         self._waiting += 1
         try:
-            future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+            future = asyncio.get_running_loop().run_in_executor(threads or self._threads, work)
         except RuntimeError as error:
             self._waiting -= 1
             raise CacheUnavailableError("the document cache is closed") from error

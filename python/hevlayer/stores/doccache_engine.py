@@ -29,9 +29,10 @@ What every engine promises:
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from hevlayer.kernels.doccache import DocProjection, DocRows
+from hevlayer.kernels.doccache import DocProjection, DocRows, DocScan
+from hevlayer.kernels.filters import CancelFlag
 
 UNKNOWN_WRITE_SECONDS = 120.0
 # The longest that a mark may stand whose write does not say how long it may take. Longer than any write's deadline.
@@ -89,6 +90,24 @@ class EngineStats:
     """Times that it was opened or connected; what `/health` calls the generation."""
     notes: tuple[str, ...] = ()
     """Sentences for `/health`: what an operator should know, such as a server without expiry."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceScan:
+    """All that is cached of a namespace at one moment."""
+
+    rows: DocScan
+    """Each row once. Rows beneath the marks of open writes are left out, but for `rows.with_marked()`."""
+    facts: NamespaceFacts
+    """As of the same moment."""
+
+
+@runtime_checkable
+class ScansRows(Protocol):
+    """An engine that can show all rows of a namespace."""
+
+    async def scan(self, namespace: str, seconds: float, cancel: CancelFlag | None = None) -> NamespaceScan:
+        """Raises: CacheUnavailableError, also when `seconds` were not enough or `cancel` was set meanwhile."""
 
 
 class Engine(Protocol):

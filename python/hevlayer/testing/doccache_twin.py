@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 
 from hevlayer.clock import Clock
 from hevlayer.errors import CacheUnavailableError
-from hevlayer.kernels.doccache import DocProjection, DocRows
+from hevlayer.kernels.doccache import DocProjection, DocRows, DocScan
+from hevlayer.kernels.filters import CancelFlag
 from hevlayer.stores.doccache_engine import (
     HOLES_MAX,
     UNKNOWN_WRITE_SECONDS,
     EngineStats,
     NamespaceFacts,
+    NamespaceScan,
     Ticket,
     WriteOutcome,
 )
@@ -350,6 +352,16 @@ class TwinEngine:
         store.owed.pop(owner, None)
         if namespaces is None or namespaces:
             store.owed[owner] = namespaces
+
+    async def scan(self, namespace: str, seconds: float, cancel: CancelFlag | None = None) -> NamespaceScan:
+        held = self._open().namespace(namespace)
+        shown = {key: row for key in list(held.rows) if (row := self.store.row(held, key)) is not None}
+        beneath = {key: guard.beneath for key, guard in held.guards.items() if guard.beneath is not None}
+        if held.closed:
+            shown, beneath = {}, {**shown, **beneath}
+        parts = [DocRows.joined([row.rows.only(key) for key, row in rows.items()]) for rows in (shown, beneath)]
+        scan = DocScan.of_rows(parts[0], marked=parts[1], sequence=next(self.store.moments))
+        return NamespaceScan(scan, await self.facts(namespace))
 
     async def facts(self, namespace: str) -> NamespaceFacts:
         store = self._open()

@@ -7,6 +7,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,6 +105,8 @@ pub struct Engine {
     pub(crate) upkeep: Mutex<crate::upkeep::Upkeep>,
     debts: Mutex<std::collections::HashMap<i64, Option<Vec<u64>>>>,
     is_closed: AtomicBool,
+    /// Hangs up when the writer's thread is gone, with all that it held.
+    has_ended: Mutex<Receiver<()>>,
 }
 
 impl Engine {
@@ -118,6 +121,7 @@ impl Engine {
         let owner = writer.home.owner;
         let writer = Arc::new(writer);
         let thread = Arc::clone(&writer);
+        let (running, has_ended) = std::sync::mpsc::channel::<()>();
         std::thread::Builder::new().name("doccache-writer".to_owned()).spawn(move || {
             // A panic must not leave callers waiting; the place is given up with the thread's hold on it.
             let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| thread.run()));
@@ -125,9 +129,17 @@ impl Engine {
                 thread.home.store.shared.set_broken(true);
             }
             thread.end();
+            // Whoever waits for this may open the directory again at once, so the thread lets go of it first.
+            drop(thread);
+            drop(running);
         })?;
-        let engine =
-            Self { writer, upkeep: Mutex::default(), debts: Mutex::default(), is_closed: AtomicBool::new(false) };
+        let engine = Self {
+            writer,
+            upkeep: Mutex::default(),
+            debts: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+            has_ended: Mutex::new(has_ended),
+        };
         engine.call(Call::Adopt { owners: vec![owner], now_ms })?;
         engine.adopt_gone(now_ms)?;
         Ok(engine)
@@ -149,8 +161,14 @@ impl Engine {
             let adopted = self.writer.submit(Call::Adopt { owners: vec![owner], now_ms })?.wait(STOP_MAX);
             adopted.unwrap_or(Err(CacheError::Busy))?;
         }
-        let has_stopped = self.writer.stop(STOP_MAX);
+        let has_stopped = self.stop();
         self.writer.home.leave(has_stopped && !self.writer.home.store.shared.is_broken())
+    }
+
+    /// Ends the writer and waits for it for a while; false when it has not come to its end.
+    fn stop(&self) -> bool {
+        self.writer.stop();
+        self.has_ended.lock().recv_timeout(STOP_MAX) == Err(RecvTimeoutError::Disconnected)
     }
 
     pub(crate) fn check(&self) -> Result<()> {
@@ -356,9 +374,12 @@ impl Engine {
     /// Of the index.
     pub fn facts(&self, name: &str) -> Result<Facts> {
         self.check()?;
-        let txn = self.read()?;
+        self.facts_of(&self.read()?, name)
+    }
+
+    pub(crate) fn facts_of(&self, txn: &Read<'_>, name: &str) -> Result<Facts> {
         let meta = txn.get(Table::Facts, entry::META)?.map_or(Ok(Meta::default()), Meta::decode)?;
-        let Some(facts) = self.namespace(&txn, name)? else {
+        let Some(facts) = self.namespace(txn, name)? else {
             return Ok(Facts { epoch: epoch_of(meta.incarnation, meta.epoch), ..Facts::default() });
         };
         let note = if facts.note_lost == facts.lost { facts.note } else { Vec::new() };
@@ -492,7 +513,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         // Without a close this is as the death of the process: marks and debts are left as they are.
         if !self.is_closed.load(Ordering::SeqCst) {
-            self.writer.stop(STOP_MAX);
+            self.stop();
         }
     }
 }

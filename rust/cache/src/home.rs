@@ -100,7 +100,8 @@ impl Home {
             }
             // Between the two locks another engine may have looked around as well, to the same end.
             if lock(&file, libc::LOCK_SH)? {
-                if fs::read_to_string(directory.join(STATE)).is_ok_and(|text| !text.contains(&for_whom(identity))) {
+                // It is another upstream's, or it was told not to be trusted and those who have it are about to leave.
+                if !is_for(&directory, identity) {
                     return Err(CacheError::Locked);
                 }
                 return Self::enter(&mut stores, &directory, identity, file);
@@ -177,6 +178,11 @@ impl Home {
 
 fn owner_path(directory: &Path, owner: usize) -> PathBuf {
     directory.join("owners").join(format!("{owner:03}"))
+}
+
+/// Whether those who have a directory keep the rows of this upstream.
+fn is_for(directory: &Path, identity: &str) -> bool {
+    fs::read(directory.join(STATE)).is_ok_and(|text| String::from_utf8_lossy(&text).contains(&for_whom(identity)))
 }
 
 /// What the `state` file says of what is beside it.

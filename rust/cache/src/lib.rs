@@ -27,5 +27,5 @@ pub use error::CacheError;
 pub use hevlayer_doc::{record, rows};
 pub use record::{IdType, Projection, Record};
 pub use rows::Rows;
-pub use scan::{NamespaceScan, Scan, ScannedRow};
+pub use scan::{NamespaceScan, RowsScan, Scan, ScannedRow};
 pub use writer::{distinct, Call, Pending, Reply, Settle};

@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Facts};
 use crate::entry::{Entry, Known};
 use crate::error::CacheError;
 use crate::frame::Frame;
 use crate::lmdb::Table;
+use crate::record::Record;
+use crate::rows::Rows;
 use crate::segments::Mapping;
 use crate::writer::Call;
-use std::sync::atomic::Ordering;
 
 /// The kernel is told of this many bytes ahead of the scan.
 const AHEAD_BYTES: u32 = 4 << 20;
@@ -26,12 +28,19 @@ type Result<T> = std::result::Result<T, CacheError>;
 pub struct ScannedRow<'a> {
     pub key: &'a [u8],
     pub head: &'a [u8],
-    /// Verified when it is asked for; damage counts as a row that cannot be read.
-    frame: &'a Frame<'a>,
+    tail: Tail<'a>,
     /// A write of it was open when the scan began: the row is what it was before.
     pub is_marked: bool,
     /// The change that put it: of two scans, rows with a later one than the first scan's `sequence` are new.
     pub sequence: u64,
+}
+
+/// The second half of a row.
+#[derive(Clone, Copy)]
+pub enum Tail<'a> {
+    Bytes(&'a [u8]),
+    /// Verified when it is asked for.
+    Framed(&'a Frame<'a>),
 }
 
 impl<'a> ScannedRow<'a> {
@@ -40,7 +49,10 @@ impl<'a> ScannedRow<'a> {
     /// # Errors
     /// [`CacheError::Corrupt`]
     pub fn tail(&self) -> Result<&'a [u8]> {
-        self.frame.tail()
+        match self.tail {
+            Tail::Bytes(bytes) => Ok(bytes),
+            Tail::Framed(frame) => frame.tail(),
+        }
     }
 }
 
@@ -49,11 +61,14 @@ pub trait NamespaceScan: Send + Sync {
     /// Rows that will be visited, all parts together.
     fn rows(&self) -> u64;
 
+    /// Those of them with an open write.
+    fn marked(&self) -> u64;
+
     /// The last change that the scan sees.
     fn sequence(&self) -> u64;
 
-    /// Rows that ought to be there and are not: too old, or found unreadable by a visit so far. When there are any, the
-    /// scan does not show the whole namespace.
+    /// Rows that ought to be there and are not: too old, or found unreadable by a visit so far (counted by each visit).
+    /// When there are any, the scan does not show the whole namespace.
     fn missing(&self) -> u64;
 
     /// Visits part `part` of `parts`; each row is in exactly one part. Parts may be visited by threads at one time.
@@ -80,7 +95,9 @@ pub struct Scan {
     rows: Vec<Row>,
     segments: HashMap<u32, Arc<Mapping>>,
     sequence: u64,
-    missing: std::sync::atomic::AtomicU64,
+    missing: AtomicU64,
+    /// What was held of the namespace at the moment that the scan shows.
+    pub facts: Facts,
 }
 
 impl Engine {
@@ -116,7 +133,8 @@ impl Engine {
             rows: Vec::new(),
             segments: HashMap::new(),
             sequence: txn.id(),
-            missing: std::sync::atomic::AtomicU64::new(0),
+            missing: AtomicU64::new(0),
+            facts: self.facts_of(&txn, namespace)?,
         };
         let mut expired = Vec::new();
         let Some(facts) = self.namespace(&txn, namespace)? else {
@@ -177,6 +195,10 @@ impl NamespaceScan for Scan {
         self.rows.len() as u64
     }
 
+    fn marked(&self) -> u64 {
+        self.rows.iter().filter(|row| row.is_marked).count() as u64
+    }
+
     fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -216,12 +238,66 @@ impl NamespaceScan for Scan {
             let scanned = ScannedRow {
                 key: frame.key,
                 head: frame.head,
-                frame: &frame,
+                tail: Tail::Framed(&frame),
                 is_marked: row.is_marked,
                 sequence: row.sequence,
             };
             if visit(&scanned).is_break() {
                 return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Rows in memory as a scan, each id once: for engines that have no better one.
+pub struct RowsScan {
+    rows: Arc<Rows>,
+    /// Those with an open write.
+    marked: Arc<Rows>,
+    sequence: u64,
+}
+
+fn standing(rows: &Rows) -> impl Iterator<Item = &Record> {
+    rows.records.iter().filter(|record| rows.get(&record.key).is_some_and(|last| std::ptr::eq(last, *record)))
+}
+
+impl RowsScan {
+    pub fn new(rows: Arc<Rows>, marked: Arc<Rows>, sequence: u64) -> Self {
+        Self { rows, marked, sequence }
+    }
+}
+
+impl NamespaceScan for RowsScan {
+    fn rows(&self) -> u64 {
+        standing(&self.rows).count() as u64 + self.marked()
+    }
+
+    fn marked(&self) -> u64 {
+        standing(&self.marked).count() as u64
+    }
+
+    fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    fn missing(&self) -> u64 {
+        0
+    }
+
+    fn visit(
+        &self,
+        part: usize,
+        parts: usize,
+        visit: &mut dyn FnMut(&ScannedRow<'_>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let flagged = |rows, is_marked| standing(rows).map(move |record| (record, is_marked));
+        let rows = flagged(&self.rows, false).chain(flagged(&self.marked, true));
+        for (record, is_marked) in rows.skip(part).step_by(parts) {
+            let tail = Tail::Bytes(&record.tail);
+            let row = ScannedRow { key: &record.key, head: &record.head, tail, is_marked, sequence: self.sequence };
+            if visit(&row).is_break() {
+                break;
             }
         }
         Ok(())

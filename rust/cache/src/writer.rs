@@ -180,7 +180,6 @@ struct Queue {
     calls: VecDeque<(Call, Answer)>,
     bytes: usize,
     is_closed: bool,
-    has_ended: bool,
 }
 
 /// Counters since the engine was opened.
@@ -238,18 +237,10 @@ impl Writer {
         Ok(Pending(answer))
     }
 
-    /// Takes no more calls; what is queued is made. Waits for the end for so long; false when it has not come.
-    pub fn stop(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
-        let mut queue = self.queue.lock();
-        queue.is_closed = true;
+    /// Takes no more calls; what is queued is made.
+    pub fn stop(&self) {
+        self.queue.lock().is_closed = true;
         self.changed.notify_all();
-        while !queue.has_ended {
-            if self.changed.wait_until(&mut queue, deadline).timed_out() {
-                return queue.has_ended;
-            }
-        }
-        true
     }
 
     /// Makes calls until it is stopped.
@@ -264,14 +255,12 @@ impl Writer {
         }
     }
 
-    /// Says that the thread is gone, with all that it held.
+    /// Answers those who are left, after the last call that is made.
     pub fn end(&self) {
         let mut queue = self.queue.lock();
         queue.is_closed = true;
-        queue.has_ended = true;
         let waiting = std::mem::take(&mut queue.calls);
         drop(queue);
-        self.changed.notify_all();
         for (_, answer) in waiting {
             reply(&answer, Err(CacheError::Closed));
         }

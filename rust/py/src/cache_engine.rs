@@ -2,17 +2,20 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hevlayer_cache::{
-    distinct, CacheError, Call, Engine, Key, Lookup, Options, Outcome, Pending, Reply, Settle, MOMENT,
+    distinct, CacheError, Call, Engine, Facts, Key, Lookup, Options, Outcome, Pending, Reply, Settle, MOMENT,
 };
+use hevlayer_filter::ScanError;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::cache::{id_type_named, raise, PyProjection, PyRows};
+use crate::cache_scan::PyScan;
+use crate::filter::{limits, stopped, PyCancelFlag};
 
 /// How long a caller waits in place, as the engine says; with it the call was queued behind others.
 const NOT_AT_ALL: Duration = Duration::ZERO;
@@ -238,16 +241,28 @@ impl PyEngine {
 
     fn facts<'py>(&self, py: Python<'py>, namespace: &str) -> PyResult<Bound<'py, PyDict>> {
         let facts = py.detach(|| self.0.facts(namespace)).map_err(|error| raise(&error))?;
-        let fields = PyDict::new(py);
-        fields.set_item("epoch", facts.epoch)?;
-        fields.set_item("rows", facts.rows)?;
-        fields.set_item("bytes", facts.bytes)?;
-        fields.set_item("marked", facts.marked)?;
-        fields.set_item("closed", facts.closed)?;
-        fields.set_item("holes", facts.holes)?;
-        fields.set_item("lost", facts.lost)?;
-        fields.set_item("note", String::from_utf8_lossy(&facts.note))?;
-        Ok(fields)
+        facts_object(py, &facts)
+    }
+
+    /// Begins a scan of a namespace, with what was held of it at that moment. Releases the GIL.
+    #[pyo3(signature = (namespace, now_ms, *, timeout_ms=None, cancel=None))]
+    fn scan<'py>(
+        &self,
+        py: Python<'py>,
+        namespace: &str,
+        now_ms: u64,
+        timeout_ms: Option<u64>,
+        cancel: Option<&PyCancelFlag>,
+    ) -> PyResult<(PyScan, Bound<'py, PyDict>)> {
+        let limits = limits(1, timeout_ms, cancel);
+        let begun = py.detach(|| self.0.scan(namespace, now_ms, &|| limits.check().is_err()));
+        let scan = match begun {
+            Ok(scan) => scan,
+            Err(CacheError::Stopped) => return Err(stopped(py, &limits.check().err().unwrap_or(ScanError::TimedOut))),
+            Err(error) => return Err(raise(&error)),
+        };
+        let facts = facts_object(py, &scan.facts)?;
+        Ok((PyScan::new(Arc::new(scan)), facts))
     }
 
     fn holes<'py>(&self, py: Python<'py>, namespace: &str, limit: usize) -> PyResult<Vec<Bound<'py, PyBytes>>> {
@@ -312,6 +327,19 @@ impl PyEngine {
 #[pyfunction]
 fn distrust_doccache(py: Python<'_>, directory: PathBuf) -> PyResult<()> {
     py.detach(|| hevlayer_cache::distrust(&directory)).map_err(|error| raise(&error.into()))
+}
+
+fn facts_object<'py>(py: Python<'py>, facts: &Facts) -> PyResult<Bound<'py, PyDict>> {
+    let fields = PyDict::new(py);
+    fields.set_item("epoch", facts.epoch)?;
+    fields.set_item("rows", facts.rows)?;
+    fields.set_item("bytes", facts.bytes)?;
+    fields.set_item("marked", facts.marked)?;
+    fields.set_item("closed", facts.closed)?;
+    fields.set_item("holes", facts.holes)?;
+    fields.set_item("lost", facts.lost)?;
+    fields.set_item("note", String::from_utf8_lossy(&facts.note))?;
+    Ok(fields)
 }
 
 /// None: would have had to wait.

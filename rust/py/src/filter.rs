@@ -13,7 +13,7 @@ use hevlayer_filter::columns::ids::IdList;
 use hevlayer_filter::columns::segment::Segment;
 use hevlayer_filter::columns::table::Table;
 use hevlayer_filter::compile::Filter;
-use hevlayer_filter::scan::{count_rows, ids_of_rows, Limits, Records};
+use hevlayer_filter::scan::{count_rows, ids_of_rows, Limits, Records, RowSource};
 use hevlayer_filter::{schema, FilterError, ScanError};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
@@ -21,6 +21,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::cache::PyRows;
+use crate::cache_scan::PyScan;
 
 create_exception!(hevlayer._native, FilterRefusedError, PyException);
 create_exception!(hevlayer._native, ScanStoppedError, PyException);
@@ -35,7 +36,7 @@ fn refused(py: Python<'_>, error: &FilterError) -> PyErr {
     set.err().unwrap_or(raised)
 }
 
-fn stopped(py: Python<'_>, error: &ScanError) -> PyErr {
+pub(crate) fn stopped(py: Python<'_>, error: &ScanError) -> PyErr {
     let code = match error {
         ScanError::TimedOut => "timed_out",
         ScanError::Cancelled => "cancelled",
@@ -56,7 +57,7 @@ fn work<T: Send>(py: Python<'_>, job: impl FnOnce() -> Result<T, ScanError> + Se
 
 #[pyclass(frozen, name = "CancelFlag", module = "hevlayer._native")]
 #[derive(Default)]
-struct PyCancelFlag(Arc<AtomicBool>);
+pub(crate) struct PyCancelFlag(Arc<AtomicBool>);
 
 #[pymethods]
 impl PyCancelFlag {
@@ -70,7 +71,7 @@ impl PyCancelFlag {
     }
 }
 
-fn limits(threads: usize, timeout_ms: Option<u64>, cancel: Option<&PyCancelFlag>) -> Limits {
+pub(crate) fn limits(threads: usize, timeout_ms: Option<u64>, cancel: Option<&PyCancelFlag>) -> Limits {
     let deadline = timeout_ms.and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms)));
     Limits { threads, deadline, cancel: cancel.map(|flag| flag.0.clone()).unwrap_or_default() }
 }
@@ -89,6 +90,7 @@ impl PySchema {
 /// What a filter is evaluated over.
 enum Source<'py> {
     Rows(PyRef<'py, PyRows>),
+    Scan(PyRef<'py, PyScan>),
     Columns(PyRef<'py, PyColumns>),
 }
 
@@ -97,9 +99,27 @@ impl<'py> Source<'py> {
         if let Ok(columns) = object.cast::<PyColumns>() {
             return Ok(Self::Columns(columns.borrow()));
         }
+        if let Ok(scan) = object.cast::<PyScan>() {
+            return Ok(Self::Scan(scan.borrow()));
+        }
         let rows = object.cast::<PyRows>();
-        let rows = rows.map_err(|_| PyTypeError::new_err("source: expected DocRows or ColumnTable"))?;
+        let rows = rows.map_err(|_| PyTypeError::new_err("source: expected DocRows, DocScan or ColumnTable"))?;
         Ok(Self::Rows(rows.borrow()))
+    }
+}
+
+/// What columns are built from.
+enum Either<'a> {
+    Rows(Records<'a>),
+    Scan(&'a PyScan),
+}
+
+impl Either<'_> {
+    fn source(&self) -> &dyn RowSource {
+        match self {
+            Self::Rows(records) => records,
+            Self::Scan(scan) => *scan,
+        }
     }
 }
 
@@ -143,6 +163,10 @@ impl PyFilter {
                 let records = Records(&rows.0.records);
                 work(py, || count_rows(filter, &records, &limits).map(Some))?
             }
+            Source::Scan(scan) => {
+                let scan = &*scan;
+                work(py, || count_rows(filter, scan, &limits).map(Some))?
+            }
             Source::Columns(columns) => {
                 let table = &columns.0;
                 work(py, || read(table).count(filter, &limits))?
@@ -170,6 +194,10 @@ impl PyFilter {
             Source::Rows(rows) => {
                 let records = Records(&rows.0.records);
                 work(py, || ids_of_rows(filter, &records, after, limit, &limits).map(Some))?
+            }
+            Source::Scan(scan) => {
+                let scan = &*scan;
+                work(py, || ids_of_rows(filter, scan, after, limit, &limits).map(Some))?
             }
             Source::Columns(columns) => {
                 let table = &columns.0;
@@ -199,6 +227,10 @@ impl PyFilter {
             Source::Rows(rows) => {
                 let records = Records(&rows.0.records);
                 work(py, || facet::rows::of_rows(filter, place, &records, groups_max, &limits).map(Some))?
+            }
+            Source::Scan(scan) => {
+                let scan = &*scan;
+                work(py, || facet::rows::of_rows(filter, place, scan, groups_max, &limits).map(Some))?
             }
             Source::Columns(columns) => {
                 let table = &columns.0;
@@ -249,7 +281,7 @@ impl PyColumns {
     fn build<'py>(
         py: Python<'py>,
         path: PathBuf,
-        source: &PyRows,
+        source: &Bound<'py, PyAny>,
         schema: &PySchema,
         attributes: Vec<String>,
         sequence: u64,
@@ -262,11 +294,16 @@ impl PyColumns {
             columns.read_also(name, &schema.0).map_err(|error| refused(py, &error))?;
         }
         let limits = limits(1, timeout_ms, cancel);
-        let records = Records(&source.0.records);
+        let source = Source::of(source)?;
+        let rows = match &source {
+            Source::Rows(rows) => Either::Rows(Records(&rows.0.records)),
+            Source::Scan(scan) => Either::Scan(scan),
+            Source::Columns(_) => return Err(PyTypeError::new_err("source: expected DocRows or DocScan")),
+        };
         let begun = Instant::now();
         let built = work(py, || {
             let mut builder = SegmentBuilder::new(id_kind, columns.attributes);
-            builder.read(&records, &limits)?;
+            builder.read(rows.source(), &limits)?;
             builder.finish(&path, sequence)
         })?;
         let report = PyDict::new(py);

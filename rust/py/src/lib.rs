@@ -5,6 +5,7 @@
 mod aerospike;
 mod cache;
 mod cache_engine;
+mod cache_scan;
 mod filter;
 mod http;
 mod merge;
@@ -20,6 +21,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     splice::register(module)?;
     cache::register(module)?;
     cache_engine::register(module)?;
+    cache_scan::register(module)?;
     merge::register(module)?;
     http::register(module)?;
     aerospike::register(module)?;

@@ -73,7 +73,7 @@ class EmbeddedStage(Stage):
 class AerospikeStage(Stage):
     """A real server when `AEROSPIKE_HOSTS` names one, else the stand-in; a prefix of its own keeps each test apart."""
 
-    lacks = frozenset({"now"})
+    lacks = frozenset({"now", "scan"})
 
     def __init__(self, directory: Path, clock: FakeClock) -> None:
         super().__init__(directory, clock)

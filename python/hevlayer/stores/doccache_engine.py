@@ -14,8 +14,9 @@ What every engine promises:
 
 * **Order.** What a call did is seen by every call, of any gateway, that starts after it returned.
 * **Marks hold.** A marked id is neither served nor filled until every write that marked it was settled. A mark whose
-  gateway died, or whose time is over, ends as an UNKNOWN outcome does. Marks stand across a restart, or the restart
-  begins without a row.
+  gateway died, or whose time is over, ends as an UNKNOWN outcome does. Marks stand across a restart. An engine that
+  lost them begins without a row, and until their writes have ended for certain no look-up gives a ticket over 0, no
+  fill takes effect and no settle leaves a row.
 * **Contention.** When two marks stood on one id at one time (one of them may be on the whole namespace) nobody knows
   in which order their writes took effect: when the last of them ends the id is missing, whatever the settles said.
 * **Fills are late-proof.** A fill takes effect only if nothing was marked, settled, cleared or lost on the id since its
@@ -208,8 +209,13 @@ class Engine(Protocol):
         """States all that `owner`, one policy, could not mark or clear: None is everything, empty is nothing.
 
         While a namespace is owed by anyone, nothing of it is served or filled; if its owner dies, it gets a new epoch
+<<<<<<< HEAD
         first, and stays as marked for `UNKNOWN_WRITE_SECONDS`. An engine may stop serving more than that. This must
         work when a mark does not, as far as it can: on a full disk, with a lock that is held.
+=======
+        first, and stays as marked for `UNKNOWN_WRITE_SECONDS`. An engine may stop serving more than that. This must work when a mark does not, as far as it can: on a
+        full disk, with a lock that is held.
+>>>>>>> c5f0b46 (The cache's protocol: a page, and a model that is searched through all its histories)
         """
 
     # --- completeness ------------------------------------------------------------------------------------------------

@@ -92,6 +92,7 @@ class TwinStore:
         self.namespaces: dict[str, _Namespace] = {}
         self.writes: dict[int, _Write] = {}
         self.owed: dict[int, Sequence[str] | None] = {}
+        self.quiet_until = 0.0
         self.evicted = 0
         self.refused_fills = 0
 
@@ -103,8 +104,12 @@ class TwinStore:
             held = self.namespaces[name] = _Namespace(moment, fence=moment)
         return held
 
-    def is_owed(self, name: str) -> bool:
-        return any(each is None or name in each for each in self.owed.values())
+    def is_shut(self, name: str) -> bool:
+        """Whether nothing of a namespace may be served or filled: it is owed, or marks of it were lost."""
+        return self.is_quiet() or any(each is None or name in each for each in self.owed.values())
+
+    def is_quiet(self) -> bool:
+        return self.now() < self.quiet_until
 
     def _end_overdue(self) -> None:
         for token, write in list(self.writes.items()):
@@ -192,7 +197,7 @@ class TwinStore:
             elif not is_changed:
                 if guard.beneath is not None:
                     held.rows[key] = guard.beneath
-            elif rows is not None and key in rows.keys():  # noqa: SIM118 -- not a mapping
+            elif rows is not None and not self.is_quiet() and key in rows.keys():  # noqa: SIM118 -- not a mapping
                 held.rows[key] = _Row(rows.only(key), self.now())
                 held.holes.pop(key, None)
             else:
@@ -222,7 +227,8 @@ class TwinStore:
                 self.lose(held, min(held.rows, key=lambda key: held.rows[key].filled))
 
     def forget(self) -> None:
-        """The store lost everything, marks as well."""
+        """The store lost everything, marks as well: until their writes have ended nothing is kept."""
+        self.quiet_until = max([self.quiet_until, *(write.until for write in self.writes.values())])
         self.namespaces.clear()
         self.writes.clear()
 
@@ -269,7 +275,7 @@ class TwinEngine:
     def _look(self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None) -> bytes | Ticket:
         store = self._open()
         held = store.namespace(namespace)
-        if store.is_owed(namespace):
+        if store.is_shut(namespace):
             return 0
         if held.is_marked(key):
             return -held.generation(key)
@@ -288,7 +294,7 @@ class TwinEngine:
         there = set(rows.keys())
         put = 0
         for key, ticket in zip(keys, tickets, strict=True):
-            if ticket != held.generation(key) or held.is_marked(key) or store.is_owed(namespace):
+            if ticket != held.generation(key) or held.is_marked(key) or store.is_shut(namespace):
                 store.refused_fills += 1
             elif key not in there:
                 held.holes.pop(key, None)
@@ -299,14 +305,14 @@ class TwinEngine:
 
     async def begin_fill(self, namespace: str) -> Ticket:
         store = self._open()
-        return 0 if store.namespace(namespace).closed else next(store.moments)
+        return 0 if store.namespace(namespace).closed or store.is_quiet() else next(store.moments)
 
     async def fill_page(self, namespace: str, rows: DocRows, ticket: Ticket) -> tuple[int, list[bytes]]:
         store = self._open()
         held = store.namespace(namespace)
         put, absent = 0, []
         for key in rows.keys():  # noqa: SIM118 -- not a mapping
-            allowed = ticket > 0 and held.generation(key) <= ticket and not store.is_owed(namespace)
+            allowed = ticket > 0 and held.generation(key) <= ticket and not store.is_shut(namespace)
             if allowed and not held.is_marked(key):
                 store.put(held, key, rows)
                 put += 1

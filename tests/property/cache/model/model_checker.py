@@ -189,7 +189,8 @@ def _carry_out(scenario: Scenario, state: State, call: tuple[Any, ...], now: int
         case ("mark", token, whole):
             cache = cache.mark(token, now, whole=whole)
         case ("settle", token, outcome, row, changed):
-            result, cache = cache.settle(token, outcome, now, row=row, changed=changed)
+            quiet = "settles bring rows in the quiet time" not in scenario.mutations
+            result, cache = cache.settle(token, outcome, now, row=row, changed=changed, keeps_quiet=quiet)
         case ("fill", ticket, row, page):
             cache = cache.fill(ticket, row, now, page=page, checked="fills need no ticket" not in scenario.mutations)
         case ("state", number):

@@ -68,7 +68,9 @@ class Ideal(NamedTuple):
             touched=now,
         )
 
-    def settle(self, token: str, outcome: str, now: int, *, row: Any, changed: bool | None) -> tuple[bool, "Ideal"]:
+    def settle(
+        self, token: str, outcome: str, now: int, *, row: Any, changed: bool | None, keeps_quiet: bool = True
+    ) -> tuple[bool, "Ideal"]:
         """`row` is what the write stores when that is known; `changed` is what the upstream said of this id, if so."""
         if token in self.closed:
             return True, self._settle_whole(token, outcome, now, changed)
@@ -82,7 +84,8 @@ class Ideal(NamedTuple):
         if rest.tokens:
             return True, rest
         after = MISSING
-        if not rest.contended:
+        # A write whose mark was forgotten may have come between this one and its settle, and a patch would miss it.
+        if not rest.contended and not (self.quiet and outcome == APPLIED and keeps_quiet):
             after = self.beneath if outcome == REFUSED or changed is False else row
         # A deleted document is missing, not kept as absent.
         after = MISSING if after is None else after
@@ -217,7 +220,9 @@ class Cas(NamedTuple):
             marked = Record("mark", nonce, now, frozenset({token}), record.row, bool(cache.closed))
         return cache._replace(record=marked)
 
-    def settle(self, token: str, outcome: str, now: int, *, row: Any, changed: bool | None) -> tuple[bool, "Cas"]:
+    def settle(
+        self, token: str, outcome: str, now: int, *, row: Any, changed: bool | None, keeps_quiet: bool = True
+    ) -> tuple[bool, "Cas"]:
         record = self.record
         nonce = self.next_nonce(now)
         if token in self.closed:

@@ -32,6 +32,7 @@ from hevlayer.gateway.namespaces import CleanupStep, Deletion, NamespaceRoutes, 
 from hevlayer.gateway.observe import (
     DocumentCacheStates,
     attach_access_log,
+    attach_cache,
     attach_consistency,
     attach_own_work,
     attach_process,
@@ -288,6 +289,7 @@ class Gateway:
             "fetch_document": quick_checked(fetches.start_fetch),
         }
         attach_consistency(self.metrics, self.registry, self.stamper, self.clock)
+        attach_cache(self.metrics, self.cache)
         attach_server(self.metrics, self._open_connections, self._requests_in_flight)
         attach_process(self.metrics)
         attach_access_log(self.metrics, self.access_log)

@@ -205,6 +205,62 @@ CACHE_ERRORS = _count(
     Alert("The document cache fails", "sum(rate(layer_cache_errors_total[5m])) > 0", "10m"),
 )
 
+CACHE_WRITTEN_ROWS = _count(
+    "layer_cache_written_rows_total", "cache", (), "Rows that acknowledged writes left in the document cache."
+)
+CACHE_EPOCHS = _count(
+    "layer_cache_epochs_total",
+    "cache",
+    (),
+    "New epochs: every row of a namespace became void, after a deletion or a write that did not tell its ids.",
+)
+CACHE_EVICTED_ROWS = _count(
+    "layer_cache_evicted_rows_total", "cache", (), "Rows that the document cache let go of for space or age."
+)
+CACHE_REFUSED_FILLS = _count(
+    "layer_cache_refused_fills_total", "cache", (), "Rows of reads that were not kept, since a write came between."
+)
+CACHE_ROWS = _level(
+    "layer_cache_rows", "cache", (), "Rows in the document cache, of every namespace.", "sum(layer_cache_rows)"
+)
+CACHE_BYTES = _level("layer_cache_bytes", "cache", (), "Bytes that the document cache holds.", "sum(layer_cache_bytes)")
+CACHE_CAPACITY = _level(
+    "layer_cache_capacity_bytes",
+    "cache",
+    (),
+    "Bytes that the document cache may hold; 0 when its server decides.",
+    "sum(layer_cache_capacity_bytes)",
+)
+CACHE_OPEN_WRITES = _level(
+    "layer_cache_open_writes",
+    "cache",
+    (),
+    "Writes whose marks stand in the document cache.",
+    "sum(layer_cache_open_writes)",
+)
+CACHE_CONNECTIONS = _level(
+    "layer_cache_connections",
+    "cache",
+    (),
+    "Connections to the document cache's server; 0 for an engine without one.",
+    "sum(layer_cache_connections)",
+)
+CACHE_DEBTS = _level(
+    "layer_cache_debts",
+    "cache",
+    (),
+    "Ids that bypass the document cache because it could not be told of a write; a whole namespace counts as one.",
+    "sum(layer_cache_debts)",
+    Alert("The document cache is in debt", "max(layer_cache_debts) > 0", "10m"),
+)
+CACHE_BREAKER_OPEN = _level(
+    "layer_cache_breaker_open",
+    "cache",
+    (),
+    "1 while the document cache is left alone because most of its calls fail.",
+    "max(layer_cache_breaker_open)",
+)
+
 BYTES_WRITTEN = _count(
     "hevlayer_tpuf_billable_bytes_written_total",
     "storage",

@@ -39,6 +39,7 @@ T = TypeVar("T")
 log = logging.getLogger("hevlayer.doccache")
 
 MAINTAIN_SECONDS = 1.0
+HELD_SECONDS = 5.0
 TTL_SECONDS = 86_400.0
 NOTHING = DocProjection([])
 # A write of more ids than this marks its whole namespace.
@@ -141,10 +142,27 @@ class DocumentCache:
         self._orphans: deque[WriteToken] = deque()
         self._unsettled: dict[int, tuple[WriteToken, WriteOutcome]] = {}
         self._errors: dict[str, int] = {}
+        self._held_at = float("-inf")
+        self.held = EngineStats()
+        """The engine's sizes when it was last looked at, at most `HELD_SECONDS` ago while `run` runs."""
+        self.epochs = 0
+        """Namespaces that this process made void."""
+        self.written_rows = 0
+        """Rows that its writes left."""
 
     @property
     def enabled(self) -> bool:
         return self._engine is not None
+
+    @property
+    def debts(self) -> int:
+        """Ids owed, a whole namespace counting as one."""
+        return len(self._debts)
+
+    @property
+    def breaker(self) -> str:
+        """`closed`, `open` or `probing`."""
+        return self._breaker.state.value
 
     # --- reads -------------------------------------------------------------------------------------------------------
 
@@ -421,6 +439,9 @@ class DocumentCache:
                 self._unsettled[token.token] = (token, outcome)
             ended = False
         else:
+            if token.marked and ended and outcome is WriteOutcome.APPLIED:
+                self.epochs += keys is None and changed is None
+                self.written_rows += 0 if rows is None else len(rows)
             if token.marked and not ended:
                 # The mark was lost while the write was under way, and a reader may have filled the id since.
                 ended = outcome is WriteOutcome.REFUSED or await self._void(namespace, keys, outcome)
@@ -466,6 +487,9 @@ class DocumentCache:
             await self._repay(repayment)
         await self._state_debts()
         await self._try("maintain", lambda: _done(engine.maintain()))
+        if self._clock.monotonic() - self._held_at >= HELD_SECONDS:
+            self._held_at = self._clock.monotonic()
+            self.held = await self._ask("stats", lambda engine: engine.stats()) or self.held
 
     async def run(self) -> None:
         """The upkeep loop; ends only by cancellation."""
@@ -477,6 +501,7 @@ class DocumentCache:
         now = self._clock.monotonic()
         # A whole namespace is marked and settled, not just cleared: a write that is under way then brings no row.
         if await self._void(repayment.namespace, repayment.keys, WriteOutcome.APPLIED):
+            self.epochs += repayment.keys is None
             self._debts.repaid(repayment, now)
 
     async def _state_debts(self) -> None:

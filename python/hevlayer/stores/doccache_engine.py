@@ -209,13 +209,8 @@ class Engine(Protocol):
         """States all that `owner`, one policy, could not mark or clear: None is everything, empty is nothing.
 
         While a namespace is owed by anyone, nothing of it is served or filled; if its owner dies, it gets a new epoch
-<<<<<<< HEAD
         first, and stays as marked for `UNKNOWN_WRITE_SECONDS`. An engine may stop serving more than that. This must
         work when a mark does not, as far as it can: on a full disk, with a lock that is held.
-=======
-        first, and stays as marked for `UNKNOWN_WRITE_SECONDS`. An engine may stop serving more than that. This must work when a mark does not, as far as it can: on a
-        full disk, with a lock that is held.
->>>>>>> c5f0b46 (The cache's protocol: a page, and a model that is searched through all its histories)
         """
 
     # --- completeness ------------------------------------------------------------------------------------------------

@@ -8,9 +8,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hevlayer.gateway.access_log import OFF, AccessLog
 from hevlayer.gateway.consistency import NamespaceView, Outcome, Registry, Stamper, Status
-from hevlayer.gateway.observe import attach_access_log, attach_consistency, attach_process, attach_server
+from hevlayer.gateway.observe import (
+    attach_access_log,
+    attach_cache,
+    attach_consistency,
+    attach_process,
+    attach_server,
+)
 from hevlayer.metrics import CATALOG_VERSION, Billing, Metrics, catalog, declared, read_billing, status_label
 from hevlayer.metrics.registry import Declaration
+from hevlayer.stores.doccache import DocumentCache
 from hevlayer.testing.clock import FakeClock
 
 Family = Literal["query", "upsert", "fetch", "cache", "pipeline", "storage", "saturation"]
@@ -62,6 +69,7 @@ def exercised():
     attach_consistency(metrics, registry, stamper, clock)
     attach_server(metrics, lambda: 3, lambda: 2)
     attach_process(metrics)
+    attach_cache(metrics, DocumentCache(None, clock))
     attach_access_log(metrics, AccessLog(OFF))
     stamper.begin("films").settle(Outcome.UNKNOWN)
     metrics.observe_request("query", 200)

@@ -13,6 +13,7 @@ from hevlayer.gateway.observe.health import HealthRoutes, ReadyRoutes, scheduled
 from hevlayer.gateway.observe.promql import PromqlRoutes
 from hevlayer.gateway.observe.sources import (
     attach_access_log,
+    attach_cache,
     attach_consistency,
     attach_own_work,
     attach_process,
@@ -30,6 +31,7 @@ __all__ = [
     "PromqlRoutes",
     "ReadyRoutes",
     "attach_access_log",
+    "attach_cache",
     "attach_consistency",
     "attach_own_work",
     "attach_process",

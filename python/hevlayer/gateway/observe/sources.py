@@ -12,6 +12,8 @@ from hevlayer.gateway.jobs import Jobs
 from hevlayer.gateway.permits import Lane, PermitLedger
 from hevlayer.metrics import Metrics
 from hevlayer.metrics.registry import Samples
+from hevlayer.stores.doccache import DocumentCache
+from hevlayer.stores.doccache_engine import EngineStats
 
 _STATM = Path("/proc/self/statm")
 _DESCRIPTORS = Path("/proc/self/fd")
@@ -34,6 +36,28 @@ def attach_consistency(metrics: Metrics, registry: Registry, stamper: Stamper, c
     metrics.watermark_age.read_from(ages)
     metrics.watched_namespaces.read_from(lambda: [((), len(registry))])
     metrics.unknown_writes.read_from(lambda: [((), stamper.unknown_total)])
+
+
+def attach_cache(metrics: Metrics, cache: DocumentCache) -> None:
+    """What the document cache holds, as of its last look at the engine, and what it owes."""
+
+    def held(read: Callable[[EngineStats], float]) -> Callable[[], Samples]:
+        def samples() -> Samples:
+            return [((), read(cache.held))]
+
+        return samples
+
+    metrics.cache_written_rows.read_from(lambda: [((), cache.written_rows)])
+    metrics.cache_epochs.read_from(lambda: [((), cache.epochs)])
+    metrics.cache_debts.read_from(lambda: [((), cache.debts)])
+    metrics.cache_breaker_open.read_from(lambda: [((), 0.0 if cache.breaker == "closed" else 1.0)])
+    metrics.cache_evicted_rows.read_from(held(lambda stats: stats.evicted_rows))
+    metrics.cache_refused_fills.read_from(held(lambda stats: stats.refused_fills))
+    metrics.cache_rows.read_from(held(lambda stats: stats.rows))
+    metrics.cache_bytes.read_from(held(lambda stats: stats.bytes))
+    metrics.cache_capacity.read_from(held(lambda stats: stats.capacity_bytes))
+    metrics.cache_open_writes.read_from(held(lambda stats: stats.open_writes))
+    metrics.cache_connections.read_from(held(lambda stats: stats.connections))
 
 
 def attach_server(metrics: Metrics, connections: Callable[[], int], inflight: Callable[[], int]) -> None:

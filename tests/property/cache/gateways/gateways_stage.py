@@ -1,7 +1,6 @@
 """Two gateways over one document cache and one local origin, all in this process."""
 
 import asyncio
-import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -67,11 +66,10 @@ class Caller:
 
 
 class Stage:
-    def __init__(self, gateways: list[Gateway], callers: list[Caller], origin: Caller, store: TwinStore) -> None:
+    def __init__(self, gateways: list[Gateway], callers: list[Caller], origin: Caller) -> None:
         self.gateways = gateways
         self.callers = callers
         self.origin = origin
-        self.store = store
 
     async def polled(self, namespace: str = NAMESPACE) -> None:
         """Until every gateway has heard of the namespace's schema in polls that begin from now on, and until it has
@@ -89,8 +87,15 @@ class Stage:
 
 @asynccontextmanager
 async def staged(
-    folder: Path, *, rules: FaultConfig | None = None, gateways: int = 2, trusted: bool = True, **settings: Any
+    folder: Path,
+    *,
+    engine: str = "twin",
+    rules: FaultConfig | None = None,
+    gateways: int = 2,
+    trusted: bool = True,
+    **settings: Any,
 ) -> AsyncIterator[Stage]:
+    """`engine` is `twin`, or `embedded`: then the gateways share a directory."""
     clock = SystemClock()
     store = TwinStore(clock, unknown_write_seconds=UNKNOWN_SECONDS)
     async with AsyncExitStack() as stack:
@@ -104,6 +109,7 @@ async def staged(
                     "port": 0,
                     "upstream_url": origin.url,
                     "data_dir": folder / f"gateway-{number}",
+                    "cache_dir": folder / "cache",
                     "spool_dir": folder / "spool",
                     "drain_seconds": 5.0,
                     "consistency_poll_interval_ms": int(POLL_SECONDS * 1000),
@@ -114,7 +120,7 @@ async def staged(
                 }
             ).check()
             log = AccessLog(9, lambda _descriptor, data: len(data))
-            gateway = Gateway(config, access_log=log, cache_engine=TwinEngine(store))
+            gateway = Gateway(config, access_log=log, cache_engine=TwinEngine(store) if engine == "twin" else None)
             await gateway.start()
             stack.push_async_callback(gateway.stop)
             caller = Caller(f"http://127.0.0.1:{gateway.port}", KEY if trusted else "tpuf_caller_secret")
@@ -123,7 +129,4 @@ async def staged(
             callers.append(caller)
         around = Caller(origin.url, "tpuf_test")
         stack.push_async_callback(around.close)
-        yield Stage(made, callers, around, store)
-
-
-numbers = itertools.count(1)
+        yield Stage(made, callers, around)

@@ -225,9 +225,9 @@ def _attributes(row: dict[str, Any]) -> Row:
     return {name: value for name, value in row.items() if name != "id" and not name.startswith("_hevlayer_")}
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_no_fetch_shows_a_stale_row(seed: int, tmp_path: Path) -> None:
-    async with staged(tmp_path, rules=faults(FAULTS, seed)) as stage:
+@pytest.mark.parametrize(("engine", "seed"), [("twin", 1), ("embedded", 2)])
+async def test_no_fetch_shows_a_stale_row(engine: str, seed: int, tmp_path: Path) -> None:
+    async with staged(tmp_path, engine=engine, rules=faults(FAULTS, seed)) as stage:
         ledger = Ledger(stage, Random(seed))
         await ledger.upsert()
         await asyncio.sleep(2 * POLL_SECONDS)

@@ -14,10 +14,10 @@ SCHEMA = {"title": "string", "year": "int", "score": "float"}
 FIRST = {"upsert_rows": [{"id": "a", "title": "A", "year": 1}, {"id": "b", "title": "B", "year": 2}], "schema": SCHEMA}
 
 
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+@pytest.fixture(params=["twin", "embedded"])
+async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
     """Two gateways that know the namespace's schema, and rows `a`, `b` and `c` in it."""
-    async with staged(tmp_path, write_timeout_seconds=30.0) as made:
+    async with staged(tmp_path, engine=request.param, write_timeout_seconds=30.0) as made:
         for caller in made.callers:
             assert (await caller.write(FIRST))[0] == 200
         await made.polled()

@@ -501,6 +501,7 @@ class AerospikeEngine:
         namespace: str,
         set_prefix: str,
         *,
+        scope: str,
         user: str,
         password: str,
         connect_ms: int,

@@ -94,6 +94,7 @@ class AerospikeEngine:
                 settings.hosts,
                 settings.namespace,
                 settings.set_prefix,
+                scope=hashlib.sha256(settings.identity.encode()).hexdigest()[:SCOPE_CHARACTERS],
                 user=settings.user,
                 password=settings.password,
                 connect_ms=_ms(settings.connect_seconds),
@@ -103,7 +104,6 @@ class AerospikeEngine:
             )
         except DocCacheError as error:
             raise ConfigurationError([str(error.args[1])]) from error
-        self._scope = hashlib.sha256(settings.identity.encode()).hexdigest()[:SCOPE_CHARACTERS] + "/"
         self._clock = clock
         self._connect_seconds = settings.connect_seconds
         self._timeout_seconds = timeout_seconds
@@ -145,7 +145,7 @@ class AerospikeEngine:
         self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None
     ) -> bytes | Ticket:
         found: bytes | Ticket = await self._timed(
-            self._native.lookup, self._scope + namespace, key, projection, id_type, self._clock.now_ms()
+            self._native.lookup, namespace, key, projection, id_type, self._clock.now_ms()
         )
         return found
 
@@ -160,7 +160,7 @@ class AerospikeEngine:
             return []
         found: list[bytes | Ticket] = await self._timed(
             self._native.lookup_many,
-            self._scope + namespace,
+            namespace,
             list(keys),
             projection,
             self._clock.now_ms(),
@@ -174,14 +174,12 @@ class AerospikeEngine:
             return 0
         wanted, seen = [key for key, _ in good], [ticket for _, ticket in good]
         put: int = await self._timed(
-            self._native.fill, self._scope + namespace, rows, wanted, seen, self._clock.now_ms(), keys=len(good)
+            self._native.fill, namespace, rows, wanted, seen, self._clock.now_ms(), keys=len(good)
         )
         return put
 
     async def begin_fill(self, namespace: str) -> Ticket:
-        began: tuple[int, int] | None = await self._timed(
-            self._native.begin_fill, self._scope + namespace, self._clock.now_ms()
-        )
+        began: tuple[int, int] | None = await self._timed(self._native.begin_fill, namespace, self._clock.now_ms())
         return 0 if began is None else began[0] << MOMENT_BITS | began[1]
 
     async def fill_page(self, namespace: str, rows: DocRows, ticket: Ticket) -> tuple[int, list[bytes]]:
@@ -189,7 +187,7 @@ class AerospikeEngine:
             return 0, rows.keys()
         began = divmod(ticket, 1 << MOMENT_BITS)
         page: tuple[int, list[bytes]] = await self._timed(
-            self._native.fill_page, self._scope + namespace, rows, began, self._clock.now_ms(), keys=len(rows)
+            self._native.fill_page, namespace, rows, began, self._clock.now_ms(), keys=len(rows)
         )
         return page
 
@@ -201,7 +199,7 @@ class AerospikeEngine:
         await self._timed(
             self._native.mark,
             token,
-            self._scope + namespace,
+            namespace,
             wanted,
             now_ms,
             now_ms + _ms(seconds),
@@ -222,7 +220,7 @@ class AerospikeEngine:
         found: bool = await self._timed(
             self._native.settle,
             token,
-            self._scope + namespace,
+            namespace,
             None if keys is None else list(keys),
             outcome.value,
             None if changed is None else list(changed),
@@ -237,12 +235,12 @@ class AerospikeEngine:
         if not keys:
             return DocRows.joined([])
         rows: DocRows = await self._timed(
-            self._native.beneath, token, self._scope + namespace, list(keys), self._clock.now_ms(), keys=len(keys)
+            self._native.beneath, token, namespace, list(keys), self._clock.now_ms(), keys=len(keys)
         )
         return rows
 
     async def clear(self, namespace: str) -> None:
-        await self._timed(self._native.clear, self._scope + namespace, self._clock.now_ms())
+        await self._timed(self._native.clear, namespace, self._clock.now_ms())
 
     async def owe(self, owner: int, namespaces: Sequence[str] | None) -> None:
         self._owner = owner
@@ -265,34 +263,31 @@ class AerospikeEngine:
     async def _owe_one(self, namespace: str | None, owed: bool) -> None:
         # A statement about every namespace waits until every gateway has looked.
         seconds = self._timeout_seconds + GRACE_SECONDS
-        scoped = None if namespace is None else self._scope + namespace
-        await self._timed(self._native.owe, self._owner, scoped, owed, self._clock.now_ms(), seconds=seconds)
+        await self._timed(self._native.owe, self._owner, namespace, owed, self._clock.now_ms(), seconds=seconds)
 
     # --- completeness ------------------------------------------------------------------------------------------------
 
     async def facts(self, namespace: str) -> NamespaceFacts:
-        return NamespaceFacts(**await self._timed(self._native.facts, self._scope + namespace, self._clock.now_ms()))
+        return NamespaceFacts(**await self._timed(self._native.facts, namespace, self._clock.now_ms()))
 
     async def holes(self, namespace: str, limit: int) -> list[bytes]:
         if limit <= 0:
             return []
         found: list[bytes] = await self._timed(
-            self._native.holes, self._scope + namespace, limit, self._clock.now_ms(), seconds=HOLES_SECONDS
+            self._native.holes, namespace, limit, self._clock.now_ms(), seconds=HOLES_SECONDS
         )
         return found
 
     async def note(self, namespace: str, text: str, epoch: int, lost: int) -> bool:
         if len(text) > NOTE_CHARACTERS_MAX:
             return False
-        kept: bool = await self._timed(
-            self._native.note, self._scope + namespace, text.encode(), epoch, lost, self._clock.now_ms()
-        )
+        kept: bool = await self._timed(self._native.note, namespace, text.encode(), epoch, lost, self._clock.now_ms())
         return kept
 
     # --- limits and upkeep -------------------------------------------------------------------------------------------
 
     async def limit(self, namespace: str, capacity_bytes: int | None) -> None:
-        await self._timed(self._native.limit, self._scope + namespace, capacity_bytes or 0, self._clock.now_ms())
+        await self._timed(self._native.limit, namespace, capacity_bytes or 0, self._clock.now_ms())
         if capacity_bytes is None:
             self._limited.discard(namespace)
         else:
@@ -306,7 +301,7 @@ class AerospikeEngine:
             await self._tell_owed()
         await self._timed(self._native.end_owed, self._clock.now_ms())
         for namespace in sorted(self._limited):
-            await self._timed(self._native.trim, self._scope + namespace, self._clock.now_ms(), seconds=TRIM_SECONDS)
+            await self._timed(self._native.trim, namespace, self._clock.now_ms(), seconds=TRIM_SECONDS)
 
     async def stats(self) -> EngineStats:
         server = self._server = await self._call(self._native.server, seconds=self._connect_seconds)

@@ -204,7 +204,7 @@ impl Engine {
         plan: impl Fn(&Everything) -> Everything,
         deadline: Instant,
     ) -> Result<(Everything, Everything), Failure> {
-        let key = self.place("").everything()?;
+        let key = self.store.everything_key()?;
         for _ in 0..CAS_TRIES_MAX {
             let before_it = before(deadline, self.store.everything()).await?;
             let next = plan(&before_it);

@@ -45,10 +45,11 @@ use crate::store::Same;
 
 /// Records that share the counts of one namespace and epoch.
 pub const TALLY_PARTS: u64 = 16;
-/// Sets that one prefix may use.
+/// Sets that one prefix may use, and one more.
 pub const SETS: u64 = 1024;
 const SET_BYTES_MAX: usize = 63;
 const SET_SUFFIX_BYTES: usize = 4;
+const EVERYTHING_SUFFIX: &str = "-all";
 const HEAD_TAG: u8 = 0;
 const ROW_TAG: u8 = 1;
 const TALLY_TAG: u8 = 2;
@@ -63,20 +64,24 @@ const NONCE_BITS: u32 = 62;
 pub struct Place {
     pub namespace: String,
     pub set: String,
+    /// Whose it is; see [`crate::store::Settings`].
+    pub scope: String,
     pub name: String,
 }
 
 impl Place {
-    pub fn new(aerospike_namespace: &str, prefix: &str, name: &str) -> Self {
-        let set = format!("{prefix}-{:03x}", xxh64(name.as_bytes(), 0) % SETS);
-        Self { namespace: aerospike_namespace.to_owned(), set, name: name.to_owned() }
+    pub fn new(aerospike_namespace: &str, prefix: &str, scope: &str, name: &str) -> Self {
+        let set = format!("{prefix}-{:03x}", xxh64(name.as_bytes(), xxh64(scope.as_bytes(), 0)) % SETS);
+        Self { namespace: aerospike_namespace.to_owned(), set, scope: scope.to_owned(), name: name.to_owned() }
     }
 
     fn key(&self, tag: u8, parts: &[&[u8]]) -> Result<Key, Failure> {
-        // The name's length stands before it, so that no name and id can be read as another name and id.
+        // Lengths stand before the names, so that no name and id can be read as another name and id.
         let mut bytes = vec![tag];
-        bytes.extend_from_slice(&(self.name.len() as u64).to_be_bytes());
-        bytes.extend_from_slice(self.name.as_bytes());
+        for name in [&self.scope, &self.name] {
+            bytes.extend_from_slice(&(name.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(name.as_bytes());
+        }
         parts.iter().for_each(|part| bytes.extend_from_slice(part));
         Ok(Key::new(self.namespace.as_str(), self.set.as_str(), Value::Blob(bytes))?)
     }
@@ -95,9 +100,11 @@ impl Place {
         self.key(ROW_TAG, &[id])
     }
 
-    /// The key of the record that is of every namespace.
-    pub fn everything(&self) -> Result<Key, Failure> {
-        self.key(EVERYTHING_TAG, &[])
+    /// Where the record lies that is of every namespace of `scope`: in a set of its own.
+    pub fn everything(aerospike_namespace: &str, prefix: &str, scope: &str) -> Result<Key, Failure> {
+        let set = format!("{prefix}{EVERYTHING_SUFFIX}");
+        let place = Self { set, ..Self::new(aerospike_namespace, prefix, scope, "") };
+        place.key(EVERYTHING_TAG, &[])
     }
 }
 

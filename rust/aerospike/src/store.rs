@@ -36,6 +36,8 @@ pub struct Settings {
     pub hosts: String,
     pub namespace: String,
     pub set_prefix: String,
+    /// Whose rows these are; another scope's namespaces are others, whatever their names.
+    pub scope: String,
     pub user: String,
     pub password: String,
     pub connect: Duration,
@@ -236,13 +238,19 @@ impl Store {
     }
 
     pub fn place(&self, namespace: &str) -> Place {
-        Place::new(&self.settings.namespace, &self.settings.set_prefix, namespace)
+        let Settings { namespace: outer, set_prefix, scope, .. } = &self.settings;
+        Place::new(outer, set_prefix, scope, namespace)
+    }
+
+    /// The key of the record that is of every namespace.
+    pub fn everything_key(&self) -> Result<Key, Failure> {
+        Place::everything(&self.settings.namespace, &self.settings.set_prefix, &self.settings.scope)
     }
 
     /// The record that is of every namespace.
     pub async fn everything(&self) -> Result<Everything, Failure> {
         let deadline = Instant::now() + self.settings.connect;
-        let found = self.read(vec![(self.place("").everything()?, everything_bins())], None, deadline).await?;
+        let found = self.read(vec![(self.everything_key()?, everything_bins())], None, deadline).await?;
         Ok(read_everything(found.into_iter().next().flatten().as_ref()))
     }
 

@@ -135,10 +135,18 @@ fn entries_are_read_as_they_were_written() {
 
 #[test]
 fn keys_of_different_names_and_ids_differ() {
-    let keys = [("a", "bc"), ("ab", "c"), ("", "abc"), ("abc", ""), ("a", "b\0c")];
+    let keys = [
+        ("", "a", "bc"),
+        ("", "ab", "c"),
+        ("", "", "abc"),
+        ("", "abc", ""),
+        ("", "a", "b\0c"),
+        ("a", "", "bc"),
+        ("a", "b", "c"),
+    ];
     let mut digests: Vec<_> = keys
         .iter()
-        .filter_map(|(name, id)| Place::new("test", "p", name).row(id.as_bytes()).ok())
+        .filter_map(|(scope, name, id)| Place::new("test", "p", scope, name).row(id.as_bytes()).ok())
         .map(|key| key.digest)
         .collect();
     digests.sort_unstable();
@@ -150,7 +158,7 @@ fn keys_of_different_names_and_ids_differ() {
 fn sets_are_few_and_their_names_are_what_the_server_takes() {
     let prefix = "p".repeat(59);
     let names: std::collections::HashSet<_> =
-        (0..20_000).map(|number| Place::new("test", &prefix, &format!("namespace {number};")).set).collect();
+        (0..20_000).map(|number| Place::new("test", &prefix, "scope", &format!("namespace {number};")).set).collect();
     assert!(names.len() as u64 <= SETS);
     assert!(names.iter().all(|name| name.len() <= 63 && name.bytes().all(|byte| byte != b';')));
     assert!(check_set_prefix(&prefix).is_ok());

@@ -60,13 +60,14 @@ struct PyAerospike {
 #[pymethods]
 impl PyAerospike {
     #[new]
-    #[pyo3(signature = (hosts, namespace, set_prefix, *, user, password, connect_ms, ttl_ms, unknown_write_ms,
+    #[pyo3(signature = (hosts, namespace, set_prefix, *, scope, user, password, connect_ms, ttl_ms, unknown_write_ms,
                         clock_skew_ms))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         hosts: String,
         namespace: String,
         set_prefix: String,
+        scope: String,
         user: String,
         password: String,
         connect_ms: u64,
@@ -75,7 +76,7 @@ impl PyAerospike {
         clock_skew_ms: u64,
     ) -> PyResult<Self> {
         let connect = Duration::from_millis(connect_ms);
-        let store = Settings { hosts, namespace, set_prefix, user, password, connect };
+        let store = Settings { hosts, namespace, set_prefix, scope, user, password, connect };
         let options = Options { store, ttl_ms, unknown_write_ms, clock_skew_ms };
         let engine = Arc::new(Engine::new(&options).map_err(|failure| raise(&failure))?);
         let bridge = Bridge::new().map_err(|failure| raise(&failure))?;

@@ -71,13 +71,13 @@ class EmbeddedStage(Stage):
 
 
 class AerospikeStage(Stage):
-    """A real server when `AEROSPIKE_HOSTS` names one, else the stand-in; a prefix of its own keeps each test apart."""
+    """A real server when `AEROSPIKE_HOSTS` names one, else the stand-in; each test's rows are of another upstream."""
 
     lacks = frozenset({"now", "scan"})
 
     def __init__(self, directory: Path, clock: FakeClock) -> None:
         super().__init__(directory, clock)
-        self.prefix = f"t{secrets.token_hex(4)}"
+        self.identity = secrets.token_hex(8)
         self.stand_in: StandIn | None = None
 
     async def make(self) -> Engine:
@@ -87,7 +87,7 @@ class AerospikeStage(Stage):
                 self.stand_in = StandIn(namespace)
                 await self.stand_in.start()
             hosts = self.stand_in.address
-        settings = AerospikeSettings(hosts, namespace, self.prefix)
+        settings = AerospikeSettings(hosts, namespace, "hevlayer-test", identity=self.identity)
         engine = AerospikeEngine(
             settings,
             self.clock,

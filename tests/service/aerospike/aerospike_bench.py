@@ -24,7 +24,7 @@ TIMEOUT_SECONDS = 1.0
 # Nothing here takes so long unless something hangs that must not.
 PATIENCE_SECONDS = 30.0
 POLL_SECONDS = 0.05
-SETS = 1024
+EVERYTHING_SUFFIX = "-all"
 PLAIN = DocProjection()
 KEY = b"\x02a"
 MARK_SECONDS = 600.0
@@ -43,7 +43,9 @@ class Bench:
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
-        self.prefix = f"t{secrets.token_hex(4)}"
+        # A server never gives a set back, so tests are kept apart by whose rows they are.
+        self.prefix = "hevlayer-test"
+        self.identity = secrets.token_hex(8)
         self.stand_in: StandIn | None = None
         self.engines: list[AerospikeEngine] = []
         self._node = ("", 0)
@@ -80,7 +82,9 @@ class Bench:
     async def open(self, *, connected: bool = True, timeout_seconds: float = TIMEOUT_SECONDS) -> AerospikeEngine:
         """A gateway's engine, past the quiet time of a cluster that nobody has met."""
         engine = AerospikeEngine(
-            AerospikeSettings(self.proxy.address, AEROSPIKE_NAMESPACE, self.prefix, connect_seconds=1.0),
+            AerospikeSettings(
+                self.proxy.address, AEROSPIKE_NAMESPACE, self.prefix, connect_seconds=1.0, identity=self.identity
+            ),
             self.clock,
             ttl_seconds=TTL_SECONDS,
             timeout_seconds=timeout_seconds,
@@ -99,7 +103,7 @@ class Bench:
     async def truncate(self) -> None:
         """Every record of the prefix goes, save for the one that is of all namespaces: the server forgot them alone."""
         if self.stand_in is not None:
-            keep = await self._set_of_everything()
+            keep = self.prefix + EVERYTHING_SUFFIX
             gone = [key for key, each in self.stand_in.records.items() if each.set_name.decode() != keep]
             for key in gone:
                 del self.stand_in.records[key]
@@ -110,12 +114,8 @@ class Bench:
         for line in listed.split(";"):
             facts = dict(each.split("=", 1) for each in line.split(":") if "=" in each)
             name = facts.get("set", "")
-            if name.startswith(self.prefix) and name != await self._set_of_everything():
+            if name.startswith(self.prefix) and name != self.prefix + EVERYTHING_SUFFIX:
                 assert await self.info(f"truncate:namespace={AEROSPIKE_NAMESPACE};set={name}") == "ok"
-
-    async def _set_of_everything(self) -> str:
-        # The set of the name that no namespace has; xxh64 of nothing, modulo the number of sets.
-        return f"{self.prefix}-{0xEF46DB3751D8E999 % SETS:03x}"
 
 
 async def ticket(engine: AerospikeEngine, key: bytes = KEY) -> int:

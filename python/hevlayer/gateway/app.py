@@ -22,7 +22,8 @@ from hevlayer.gateway.consistency.facts import read_created_at
 from hevlayer.gateway.consistency.stamps import lower
 from hevlayer.gateway.drain import Drain, Phase
 from hevlayer.gateway.fetch import CacheOwners, FetchRoutes
-from hevlayer.gateway.fetch.owners import STORE_SECONDS
+from hevlayer.gateway.fetch.owners import STORE_SECONDS, Owners
+from hevlayer.gateway.fetch.shared_owners import SharedOwners
 from hevlayer.gateway.heap import keep_heap
 from hevlayer.gateway.history import History, checked, quick_checked
 from hevlayer.gateway.jobs import Jobs
@@ -188,9 +189,7 @@ class Gateway:
             deadlines=write,
             slow=slow,
         )
-        owners = CacheOwners(
-            self.cache, LocalObjects(self._cache_dir / "owners", operation_seconds=STORE_SECONDS), self.clock
-        )
+        owners = self._owners()
         fetches = FetchRoutes(
             self.cache, self.upstream, self.registry, self.clock, owners=owners, observer=self.metrics, trail=trail
         )
@@ -383,6 +382,12 @@ class Gateway:
             timeout_seconds=config.cache_timeout_ms / 1000,
             unknown_write_seconds=config.unknown_write_seconds,
         )
+
+    def _owners(self) -> Owners:
+        if isinstance(self._cache_engine, AerospikeEngine):
+            return SharedOwners(self._cache_engine, self.clock)
+        store = LocalObjects(self._cache_dir / "owners", operation_seconds=STORE_SECONDS)
+        return CacheOwners(self.cache, store, self.clock)
 
     def _void(self, namespace: str, reason: str) -> None:
         """The rows that were known of a namespace are gone, or are another namespace's."""

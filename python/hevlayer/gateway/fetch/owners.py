@@ -27,6 +27,12 @@ class Epochs(Protocol):
     async def new_epoch(self, namespace: str) -> None: ...
 
 
+class Owners(Protocol):
+    """Who may see the rows under a name."""
+
+    async def admit(self, namespace: str, identity: str | None) -> bool: ...
+
+
 class CacheOwners:
     """`store` belongs to the cache alone: what it says must be true of the rows on that disk."""
 

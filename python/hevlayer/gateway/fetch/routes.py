@@ -10,7 +10,7 @@ from hevlayer.clock import Clock
 from hevlayer.errors import NotFoundError
 from hevlayer.gateway.fetch.decode import DocumentId, Projections, read_batch, read_id, read_key
 from hevlayer.gateway.fetch.flights import Flights
-from hevlayer.gateway.fetch.owners import CacheOwners
+from hevlayer.gateway.fetch.owners import Owners
 from hevlayer.gateway.fetch.reader import (
     DocumentReader,
     Facts,
@@ -65,7 +65,7 @@ class FetchRoutes:
         views: NamespaceViews,
         clock: Clock,
         *,
-        owners: CacheOwners | None = None,
+        owners: Owners | None = None,
         observer: FetchObserver | None = None,
         trail: Trail | None = None,
     ) -> None:

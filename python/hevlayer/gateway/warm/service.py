@@ -9,7 +9,7 @@ from hevlayer.errors import CacheColdError, UpstreamError
 from hevlayer.gateway.auth import Credential
 from hevlayer.gateway.consistency import Registry
 from hevlayer.gateway.consistency.facts import read_schema
-from hevlayer.gateway.fetch.owners import CacheOwners
+from hevlayer.gateway.fetch.owners import Owners
 from hevlayer.gateway.jobs import JobKind, JobRecord, Jobs, RunningJob
 from hevlayer.gateway.reads import Reads, ReadTarget
 from hevlayer.gateway.warm.warmer import Warmer
@@ -77,7 +77,7 @@ class Warms:
         jobs: Jobs,
         reads: Reads,
         registry: Registry,
-        owners: CacheOwners,
+        owners: Owners,
         clock: Clock,
         cut_of: CutOf,
         *,

@@ -141,6 +141,11 @@ class StandIn:
             else:
                 self.records[digest] = before
 
+    def lose_alone(self, name: bytes, value: bytes) -> None:
+        """Loses the records with a bin of this name and these bytes, and no others."""
+        for digest in [key for key, each in self.records.items() if each.bins.get(name, (NIL, b""))[1] == value]:
+            del self.records[digest]
+
     def forget(self) -> None:
         self.records.clear()
         self._journal.clear()

@@ -118,6 +118,30 @@ async def test_a_ticket_is_void_once_its_record_was_lost_and_made_again(bench: B
     assert await engine.fill("ns", rows(), [KEY], [early]) == 0
 
 
+async def test_a_ticket_is_void_when_only_its_own_record_was_lost(bench: Bench, stand_in: StandIn) -> None:
+    engine = await bench.open()
+    early = await ticket(engine)
+    stand_in.lose_alone(b"i", KEY)
+    await ticket(engine)
+    await engine.mark(1, "ns", [KEY], MARK_SECONDS)
+    await engine.settle(1, "ns", [KEY], APPLIED)
+    stand_in.lose_alone(b"i", KEY)
+    # A record of the first generation again, as the first ticket's was.
+    assert await ticket(engine) != early
+    assert await engine.fill("ns", rows(), [KEY], [early]) == 0
+    await put(engine)
+
+
+async def test_a_mark_that_was_lost_alone_is_told_at_its_settle(bench: Bench, stand_in: StandIn) -> None:
+    engine = await bench.open()
+    await put(engine)
+    await engine.mark(1, "ns", [KEY], MARK_SECONDS)
+    stand_in.lose_alone(b"i", KEY)
+    await put(engine)
+    assert not await engine.settle(1, "ns", [KEY], APPLIED, rows=rows(t=2))
+    assert not isinstance(await look(engine), bytes)
+
+
 async def test_a_lost_mark_of_a_namespace_is_told_at_its_settle(bench: Bench) -> None:
     engine = await bench.open()
     await put(engine)

@@ -88,7 +88,7 @@ def key_of(name: str) -> bytes:
     return b"\x02" + name.encode()
 
 
-async def run(history: History, bench: Bench, *, faulty: bool) -> None:
+async def run(history: History, bench: Bench, *, faulty: bool = False, forgetful: bool = False) -> None:
     rng = history.rng
     under_way: list[AsyncIterator[None]] = []
     for _ in range(STEPS):
@@ -96,6 +96,8 @@ async def run(history: History, bench: Bench, *, faulty: bool) -> None:
             bench.proxy.faults = [rng.choice(list(Fault)) for _ in range(rng.randint(1, 3))]
         if faulty and rng.random() < 0.01:
             bench.proxy.cut()
+        if forgetful and rng.random() < 0.03:
+            await bench.truncate()
         if rng.random() < 0.15:
             bench.clock.move(rng.choice([0.5, 1.0, UNKNOWN_SECONDS / 4]))
             for cache in history.caches:
@@ -115,7 +117,7 @@ async def run(history: History, bench: Bench, *, faulty: bool) -> None:
 async def test_two_gateways_never_serve_a_row_from_before_an_acknowledged_write(bench: Bench, seed: int) -> None:
     caches = [DocumentCache(await bench.open(), bench.clock, ttl_seconds=TTL_SECONDS) for _ in range(2)]
     history = History(caches, random.Random(seed))
-    await run(history, bench, faulty=False)
+    await run(history, bench)
     assert history.hits > 0
 
 
@@ -124,6 +126,14 @@ async def test_a_gateway_with_broken_connections_never_does_either(bench: Bench,
     cache = DocumentCache(await bench.open(), bench.clock, ttl_seconds=TTL_SECONDS)
     history = History([cache], random.Random(seed))
     await run(history, bench, faulty=True)
+    assert history.hits > 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_gateways_of_a_server_that_loses_records_alone_never_do_either(bench: Bench, seed: int) -> None:
+    caches = [DocumentCache(await bench.open(), bench.clock, ttl_seconds=TTL_SECONDS) for _ in range(2)]
+    history = History(caches, random.Random(seed))
+    await run(history, bench, forgetful=True)
     assert history.hits > 0
 
 

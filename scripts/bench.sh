@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Measures and writes benches/results/. Usage: bench.sh [proxy|origin|splice|merge|warm]; without a name, all of them.
+# Measures and writes benches/results/. Usage: bench.sh [proxy|origin|splice|merge|warm|history]; without a name, all of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-suites=${*:-splice merge origin proxy warm}
+suites=${*:-splice merge origin history proxy warm}
 date=$(date -u +%F)
 mkdir -p benches/results
 
@@ -16,8 +16,9 @@ for suite in $suites; do
       .venv/bin/python benches/gateway/proxy.py --tls --out "benches/results/$date-proxy-tls.json" ;;
     origin) .venv/bin/python benches/origin/scale.py --out "benches/results/$date-origin.json" ;;
     splice) .venv/bin/python benches/kernels/splice.py --out "benches/results/$date-splice.json" ;;
+    history) .venv/bin/python benches/gateway/history.py --out "benches/results/$date-history.json" ;;
     merge) .venv/bin/python benches/kernels/merge.py --out "benches/results/$date-merge.json" ;;
     warm) .venv/bin/python benches/gateway/warm.py --out "benches/results/$date-warm.json" ;;
-    *) echo "bench: no suite is called $suite (proxy, origin, splice, merge, warm)" >&2; exit 1 ;;
+    *) echo "bench: no suite is called $suite (proxy, origin, splice, merge, warm, history)" >&2; exit 1 ;;
   esac
 done

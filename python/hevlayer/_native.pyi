@@ -193,6 +193,14 @@ def strip_schema(body: bytes, under: str | None) -> bytes:
     """A schema map without keys `_hevlayer_*`: the top level (`under` None) or the object at that top-level key. The
     same object when there are none, or when it is not JSON."""
 
+def query_shape(body: bytes, /) -> bytes:
+    """A query as JSON text of at most 8 KiB: lists of numbers told by their length, long texts and lists cut. What is
+    larger, or not one object, is told by its size (`bytes`) and keys."""
+
+def answer_ids(answer: bytes, most: int, /) -> bytes:
+    """The ids of a query answer's rows as a JSON array of at most `most` strings; of several legs one after the other.
+    Empty when the text is not such an answer."""
+
 def top_level(body: bytes, keys: list[str]) -> dict[str, bytes]:
     """The raw JSON text of the named top-level keys that are present. Raises: SpliceError: not JSON, not an object, or
     a named key stands twice."""

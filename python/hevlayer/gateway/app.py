@@ -167,7 +167,7 @@ class Gateway:
         trail = trail or self.history.trail
         intake = Intake(self.spool, memory_bytes_max=config.body_memory_bytes_max, bytes_max=config.body_bytes_max)
         self.relay = Relay(self.upstream, self.clock, self.bearers, self.registry, body_bytes_max=config.body_bytes_max)
-        relays = RelayRoutes(self.relay, slow=slow)
+        relays = RelayRoutes(self.relay, slow=slow, trail=trail)
         queries = QueryRoutes(
             self.relay,
             intake,
@@ -250,7 +250,7 @@ class Gateway:
         handlers: Mapping[str, RouteHandler] = {
             "relay": relays.relay,
             "relay_slow": relays.relay_slow,
-            "relay_query": relays.relay_query,
+            "relay_query": checked(relays.relay_query),
             "query": checked(queries.query),
             "write": writes.write,
             "write_legacy": writes.write_legacy,

@@ -7,6 +7,7 @@ from hevlayer.clock import Clock
 from hevlayer.errors import PayloadTooLargeError
 from hevlayer.gateway.auth import BackgroundBearers
 from hevlayer.gateway.router import RouteContext
+from hevlayer.gateway.trail import ServedQuery, Trail
 from hevlayer.http.client import Receiver
 from hevlayer.http.messages import Headers, Request, Response
 from hevlayer.kernels.http import ForwardRules
@@ -177,9 +178,10 @@ def _keep_length(answer: Answer, headers: Headers) -> None:
 class RelayRoutes:
     """Routes that add nothing."""
 
-    def __init__(self, relay: Relay, *, slow: Deadlines) -> None:
+    def __init__(self, relay: Relay, *, slow: Deadlines, trail: Trail | None = None) -> None:
         self._relay = relay
         self._slow = slow
+        self._trail = trail
 
     async def relay(self, context: RouteContext) -> Response:
         """Any route as it came."""
@@ -192,4 +194,7 @@ class RelayRoutes:
     async def relay_query(self, context: RouteContext) -> Response:
         """POST /v1/…/query: the older query, untouched."""
         context.consistency = "upstream"
-        return await self.relay(context)
+        answer = await self._relay.forward(context)
+        if self._trail is not None and answer.status == 200:
+            self._trail.queried(context, ServedQuery(None, context.request.body.whole or b"", answer, None))
+        return self._relay.respond(context, answer)

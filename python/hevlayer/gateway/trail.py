@@ -19,12 +19,13 @@ FROM_UPSTREAM = "upstream"
 class ServedQuery(NamedTuple):
     """A query that was answered with 200.
 
-    `body` is the query as the caller meant it, inflated; `scan` is what was read in it. `answer` is the upstream's,
-    after what we changed in its rows: its `body` is None when it is streamed and may be compressed
-    (`content-encoding`). `stable_as_of_ms` is the watermark that the caller was told, if any.
+    `body` is the query as the caller meant it, inflated; `scan` is what was read in it. On the older route, which is
+    relayed unread, `scan` is None and `body` is as it came. `answer` is the upstream's, after what we changed in its
+    rows: its `body` is None when it is streamed and may be compressed (`content-encoding`). `stable_as_of_ms` is the
+    watermark that the caller was told, if any.
     """
 
-    scan: QueryScan
+    scan: QueryScan | None
     body: bytes
     answer: Answer
     stable_as_of_ms: int | None

@@ -379,6 +379,20 @@ fn affected_ids(answer: Bound<'_, PyBytes>) -> PyResult<KeysAndAnswer<'_>> {
 }
 
 #[pyfunction]
+#[pyo3(signature = (body, /))]
+fn query_shape<'py>(body: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyBytes>> {
+    let bytes = body.as_bytes();
+    Ok(PyBytes::new(body.py(), &work(body.py(), bytes, || splice::query_shape(bytes))?))
+}
+
+#[pyfunction]
+#[pyo3(signature = (answer, most, /))]
+fn answer_ids<'py>(answer: &Bound<'py, PyBytes>, most: usize) -> PyResult<Bound<'py, PyBytes>> {
+    let bytes = answer.as_bytes();
+    Ok(PyBytes::new(answer.py(), &work(answer.py(), bytes, || splice::answer_ids(bytes, most))?))
+}
+
+#[pyfunction]
 #[pyo3(signature = (value, /))]
 fn id_key<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
     let key = if let Ok(text) = value.cast::<PyString>() {
@@ -405,6 +419,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(strip_schema, module)?)?;
     module.add_function(wrap_pyfunction!(top_level, module)?)?;
     module.add_function(wrap_pyfunction!(affected_ids, module)?)?;
+    module.add_function(wrap_pyfunction!(query_shape, module)?)?;
+    module.add_function(wrap_pyfunction!(answer_ids, module)?)?;
     module.add_function(wrap_pyfunction!(id_key, module)?)?;
     module.add_function(wrap_pyfunction!(uuid_key, module)?)?;
     Ok(())

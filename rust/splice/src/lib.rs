@@ -5,6 +5,7 @@
 
 mod affected;
 mod answer;
+mod digest;
 mod error;
 mod file;
 mod lanes;
@@ -17,6 +18,7 @@ mod write;
 
 pub use affected::{affected_ids, Affected};
 pub use answer::{layer_results, strip_rows, strip_schema, top_level};
+pub use digest::{answer_ids, query_shape};
 pub use error::{Code, Fault, Parsed, SpliceError};
 pub use file::Mapped;
 pub use query::{NearestId, QueryRender, QueryScan, LEGS_MAX};

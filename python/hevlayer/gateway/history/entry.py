@@ -4,6 +4,7 @@ A line is a JSON object whose first members are its times, so that a record can 
 being written anew.
 """
 
+import functools
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,16 +13,17 @@ from enum import Enum
 import msgspec
 import orjson
 
-from hevlayer.gateway.jobs.record import rfc3339
 from hevlayer.wire.names import encode_name
 
+NANOS_PER_MS = 1_000_000
+NANOS_PER_SECOND = 1_000_000_000
+NANOS_PER_DAY = 86_400 * NANOS_PER_SECOND
 NANOS_DIGITS = 19
 # The last digits of a nanosecond tell the gateway that gave it.
 WRITERS = 1_000
 # Lines of one object are not further apart; a list looks back so far for objects that reach a moment.
-SPAN_NANOS = 300 * 1_000_000_000
+SPAN_NANOS = 300 * NANOS_PER_SECOND
 _SUFFIX = ".jsonl"
-NANOS_PER_MS = 1_000_000
 SOURCE_FETCH = "fetch"
 
 
@@ -53,6 +55,11 @@ def writer_of(nanos: int) -> int:
     return nanos % WRITERS
 
 
+@functools.lru_cache(maxsize=16)
+def _second(seconds: int) -> bytes:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}".encode()
+
+
 class Line(msgspec.Struct, frozen=True):
     """A record as it is written. `rest` is its JSON text after the times, from the comma on."""
 
@@ -60,11 +67,9 @@ class Line(msgspec.Struct, frozen=True):
     rest: bytes
 
     def text(self) -> bytes:
-        return b'{"timestamp":"%b","timestamp_nanos":%d%b' % (
-            rfc3339(self.nanos // NANOS_PER_MS).encode(),
-            self.nanos,
-            self.rest,
-        )
+        moment = _second(self.nanos // NANOS_PER_SECOND)
+        thousandth = self.nanos // NANOS_PER_MS % 1000
+        return b'{"timestamp":"%b.%03dZ","timestamp_nanos":%d%b' % (moment, thousandth, self.nanos, self.rest)
 
 
 class _Facts(msgspec.Struct):
@@ -105,8 +110,8 @@ def search_rest(
     trace_id: str,
     raw_query: str | None,
     stable_as_of_ms: int | None,
-    query: dict[str, object],
-    top_result_ids: Sequence[str],
+    query: orjson.Fragment,
+    top_result_ids: orjson.Fragment,
     tags: Sequence[str],
     scope: str,
 ) -> bytes:
@@ -145,4 +150,9 @@ def printable(text: str) -> str:
 
 def day_of(nanos: int) -> str:
     """`2026-05-22`, in UTC."""
-    return f"{datetime.fromtimestamp(nanos // 1_000_000_000, UTC):%Y-%m-%d}"
+    return _day(nanos // NANOS_PER_DAY)
+
+
+@functools.lru_cache(maxsize=64)
+def _day(days: int) -> str:
+    return f"{datetime.fromtimestamp(days * 86_400, UTC):%Y-%m-%d}"

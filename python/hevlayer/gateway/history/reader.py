@@ -14,6 +14,7 @@ from typing import Protocol
 
 from hevlayer.gateway.history.entry import (
     NANOS_DIGITS,
+    NANOS_PER_SECOND,
     SPAN_NANOS,
     Entry,
     Feed,
@@ -39,7 +40,6 @@ STEP_GROWTH = 4
 # Objects found by a step after which the next one is as long, and not longer.
 STEP_OBJECTS = 50
 BODIES_BYTES_MAX = 32 << 20
-NANOS_PER_SECOND = 1_000_000_000
 NANOS_MAX = 10**NANOS_DIGITS - 1
 
 

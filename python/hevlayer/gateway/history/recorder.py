@@ -31,19 +31,13 @@ class RecorderMetrics(Protocol):
     def count_history(self, feed: str, outcome: str, records: int) -> None: ...
 
 
-class _Search(NamedTuple):
-    nanos: int
-    context: RouteContext
-    served: ServedQuery
-    size: int
-
-
-class _Click(NamedTuple):
-    nanos: int
-    context: RouteContext
+class _Fetched(NamedTuple):
     doc_ids: Sequence[str]
     served_from: str
-    size: int
+
+
+# A nanosecond, the request, what was served, and its bytes; a plain tuple, since a query pays for it.
+_Queued = tuple[int, RouteContext, ServedQuery | _Fetched, int]
 
 
 class Recorder:
@@ -73,7 +67,7 @@ class Recorder:
         self._now_nanos = now_nanos
         self._queue_records_max = queue_records_max
         self._queue_bytes_max = queue_bytes_max
-        self._queue: deque[_Search | _Click] = deque()
+        self._queue: deque[_Queued] = deque()
         self._records = 0
         self._bytes = 0
         self._writer_number = writer_number
@@ -82,32 +76,36 @@ class Recorder:
 
     def queried(self, context: RouteContext, served: ServedQuery) -> None:
         body = served.answer.body
-        size = len(served.body) + (0 if body is None else len(body))
-        if self._is_taken(Feed.SEARCHES, context, 1, size):
-            self._queue.append(_Search(self._next_nanos(1), context, served, size))
+        size = len(served.body) if body is None else len(served.body) + len(body)
+        if self._off and context.namespace in self._off:
+            return
+        if self._records >= self._queue_records_max or self._bytes + size > self._queue_bytes_max:
+            self._metrics.count_history(Feed.SEARCHES.value, "dropped", 1)
+            return
+        self._records += 1
+        self._bytes += size
+        self._queue.append((self._next_nanos(1), context, served, size))
 
     def fetched(self, context: RouteContext, doc_ids: Sequence[str], served_from: str) -> None:
         request = context.request
         if request.header(TAGS_HEADER) is None and request.header(TRACEPARENT_HEADER) is None:
             return
+        if self._off and context.namespace in self._off:
+            return
         count = len(doc_ids)
         size = sum(map(len, doc_ids))
-        if count and self._is_taken(Feed.CLICKS, context, count, size):
-            self._queue.append(_Click(self._next_nanos(count), context, doc_ids, served_from, size))
-
-    def _is_taken(self, feed: Feed, context: RouteContext, records: int, size: int) -> bool:
-        if self._off and context.namespace in self._off:
-            return False
-        if self._records + records > self._queue_records_max or self._bytes + size > self._queue_bytes_max:
-            self._metrics.count_history(feed.value, "dropped", records)
-            return False
-        self._records += records
+        if self._records + count > self._queue_records_max or self._bytes + size > self._queue_bytes_max:
+            self._metrics.count_history(Feed.CLICKS.value, "dropped", count)
+            return
+        self._records += count
         self._bytes += size
-        return True
+        self._queue.append((self._next_nanos(count), context, _Fetched(doc_ids, served_from), size))
 
     def _next_nanos(self, count: int) -> int:
         """The first of `count` nanoseconds, `WRITERS` apart, that no other record has."""
-        step = max(self._now_nanos() // WRITERS, self._last_step + 1)
+        step = self._now_nanos() // WRITERS
+        if step <= self._last_step:
+            step = self._last_step + 1
         self._last_step = step + count - 1
         return step * WRITERS + self._writer_number
 
@@ -129,21 +127,21 @@ class Recorder:
 
     def settle(self, feed: Feed, namespace: str) -> None:
         """Writes out everything of a namespace, for a list that begins now."""
-        if any(each.context.namespace == namespace for each in self._queue):
+        if any(context.namespace == namespace for _, context, _, _ in self._queue):
             while self._queue:
                 self._write_out(self._queue.popleft())
 
-    def _write_out(self, record: _Search | _Click) -> None:
-        self._bytes -= record.size
-        if isinstance(record, _Search):
-            self._records -= 1
-            self._write_search(record)
+    def _write_out(self, queued: _Queued) -> None:
+        nanos, context, served, size = queued
+        self._bytes -= size
+        if isinstance(served, _Fetched):
+            self._records -= len(served.doc_ids)
+            self._write_clicks(nanos, context, served)
         else:
-            self._records -= len(record.doc_ids)
-            self._write_clicks(record)
+            self._records -= 1
+            self._write_search(nanos, context, served)
 
-    def _write_search(self, record: _Search) -> None:
-        context, served = record.context, record.served
+    def _write_search(self, nanos: int, context: RouteContext, served: ServedQuery) -> None:
         raw = context.request.header(SEARCH_QUERY_HEADER)
         rest = search_rest(
             namespace=context.namespace,
@@ -155,21 +153,20 @@ class Recorder:
             tags=_tags(context),
             scope=context.credential.scope.hex(),
         )
-        self._writer.add(Feed.SEARCHES, context.namespace, Line(record.nanos, rest))
+        self._writer.add(Feed.SEARCHES, context.namespace, Line(nanos, rest))
 
-    def _write_clicks(self, record: _Click) -> None:
-        context = record.context
+    def _write_clicks(self, nanos: int, context: RouteContext, served: _Fetched) -> None:
         tags = _tags(context)
-        for number, doc_id in enumerate(record.doc_ids):
+        for number, doc_id in enumerate(served.doc_ids):
             rest = click_rest(
                 namespace=context.namespace,
                 trace_id=context.trace_id,
                 doc_id=doc_id,
                 tags=tags,
-                served_from=record.served_from,
+                served_from=served.served_from,
                 scope=context.credential.scope.hex(),
             )
-            self._writer.add(Feed.CLICKS, context.namespace, Line(record.nanos + number * WRITERS, rest))
+            self._writer.add(Feed.CLICKS, context.namespace, Line(nanos + number * WRITERS, rest))
 
 
 def _tags(context: RouteContext) -> tuple[str, ...]:

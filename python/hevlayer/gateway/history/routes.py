@@ -8,8 +8,8 @@ from typing import Protocol
 import msgspec
 
 from hevlayer.errors import ValidationError
-from hevlayer.gateway.history.entry import NANOS_DIGITS, Feed
-from hevlayer.gateway.history.reader import NANOS_MAX, NANOS_PER_SECOND, Page, Reader, Wanted
+from hevlayer.gateway.history.entry import NANOS_DIGITS, NANOS_PER_SECOND, Feed
+from hevlayer.gateway.history.reader import NANOS_MAX, Page, Reader, Wanted
 from hevlayer.gateway.history.tags import TAG_PARAMETER, parse_tags
 from hevlayer.gateway.router import RouteContext
 from hevlayer.http.messages import Response

@@ -47,6 +47,15 @@ async def test_every_shape_is_recorded(stage):
     assert len(await searches(stage)) == len(SHAPES)
 
 
+async def test_a_query_of_the_older_route_is_recorded(stage):
+    await stage.films()
+    answer = await stage.call("POST", "/v1/namespaces/films/query", QUERY, headers=[BEARER, TAGGED])
+    assert answer.status == 200
+    [entry] = await searches(stage)
+    assert entry["top_result_ids"] == ids_of(answer.body)
+    assert entry["query"].keys() == QUERY.keys()
+
+
 @pytest.mark.parametrize("encoding", [b"gzip", b"identity"])
 async def test_a_compressed_answer_has_its_ids_recorded(stage, encoding):
     await stage.films()

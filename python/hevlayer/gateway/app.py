@@ -51,11 +51,11 @@ from hevlayer.gateway.reads import Reads
 from hevlayer.gateway.relay import Relay, RelayRoutes
 from hevlayer.gateway.router import QuickHandler, RouteHandler, Router
 from hevlayer.gateway.routes import ROUTES
-from hevlayer.gateway.scan import Results, ScanRoutes, Scans
+from hevlayer.gateway.scan import CacheAccess, CachedScans, Results, ScanRoutes, Scans
 from hevlayer.gateway.shared import SharedState
 from hevlayer.gateway.spool import Intake, Spool
 from hevlayer.gateway.trail import Trail
-from hevlayer.gateway.warm import HintRoutes, WarmRoutes, Warms
+from hevlayer.gateway.warm import AutoWarm, HintRoutes, WarmRoutes, Warms
 from hevlayer.gateway.write.execute import WriteRoutes
 from hevlayer.gateway.write.mirror import CacheMirror, WriteMirror
 from hevlayer.http.server import HttpServer, ServerConfig, serve
@@ -215,8 +215,15 @@ class Gateway:
             unknown_write_seconds=config.unknown_write_seconds,
         )
         warm_routes = WarmRoutes(warms, self.jobs)
-        results = Results(self.objects)
-        scans = Scans(
+        self.scan_results = results = Results(
+            self.objects,
+            self.clock,
+            life_seconds=config.job_seconds_max + config.job_ttl_seconds,
+            bytes_max=config.scan_results_bytes_max,
+        )
+        auto_warm = AutoWarm(warms, self.supervisor.spawn, self.clock, rows_max=config.warm_rows_max)
+        self.cached_scans = CachedScans(self.cache)
+        self.scans = Scans(
             reads,
             self.jobs,
             results,
@@ -225,8 +232,9 @@ class Gateway:
             self.clock,
             mode=Mode(config.consistency),
             watermark_age_ms_max=config.watermark_age_ms_max,
+            cache=CacheAccess(self.cached_scans, owners, auto_warm.start),
         )
-        scan_routes = ScanRoutes(scans, self.jobs, results)
+        scan_routes = ScanRoutes(self.scans, self.jobs, results)
         exchanges = RelayedExchanges(self.relay, self.bearers, self.clock)
         hints = HintRoutes(exchanges, warms, rows_max=config.warm_rows_max)
         states = DocumentCacheStates(self.cache, warms.inflight, config.cache_engine)
@@ -391,11 +399,15 @@ class Gateway:
 
     def _void(self, namespace: str, reason: str) -> None:
         """The rows that were known of a namespace are gone, or are another namespace's."""
-        self._forget_facts(namespace)
+        self._forget(namespace)
         self.supervisor.spawn(f"void the cache, namespace {reason}", self.cache.new_epoch(namespace))
 
+    def _forget(self, namespace: str) -> None:
+        self._forget_facts(namespace)
+        self.scans.forget(namespace)
+
     async def _void_deleted(self, deletion: Deletion) -> None:
-        self._forget_facts(deletion.namespace)
+        self._forget(deletion.namespace)
         await self.cache.new_epoch(deletion.namespace)
 
     async def _forget_jobs(self, deletion: Deletion) -> None:
@@ -450,6 +462,7 @@ class Gateway:
         self.supervisor.start("document cache upkeep", self.cache.run)
         self.supervisor.start("jobs", self.jobs.run)
         self.history.start(self.supervisor)
+        self.supervisor.start("results of scans", self.scan_results.run)
         if self.access_log.enabled:
             self.supervisor.start("access log", self._flush_access_log)
         self._server = await serve(
@@ -480,6 +493,7 @@ class Gateway:
                 log.warning("requests were still running at the end of the drain")
             await self._server.close()
         await self.jobs.close()
+        self.cached_scans.close()
         await self.watcher.close()
         await self.supervisor.close()
         await self.history.stop()

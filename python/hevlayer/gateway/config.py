@@ -460,6 +460,13 @@ class GatewayConfig:
         "for one job's work; a job that needs more fails",
         section=_JOBS,
     )
+    scan_results_bytes_max: int = setting(
+        8 << 30,
+        "LAYER_SCAN_RESULTS_BYTES_MAX",
+        whole(1 << 20, 1 << 50),
+        "of results of scans that one process keeps in the object store; the oldest make room",
+        section=_JOBS,
+    )
     warm_rows_max: int = setting(
         1_000_000,
         "LAYER_WARM_ROWS_MAX",

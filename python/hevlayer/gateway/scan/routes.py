@@ -7,7 +7,6 @@ from hevlayer.gateway.jobs import JobKind, Jobs, JobStatus
 from hevlayer.gateway.reads import RefusedReadError
 from hevlayer.gateway.responses import json_response, relayed_answer
 from hevlayer.gateway.router import RouteContext
-from hevlayer.gateway.scan.plan import plan_source
 from hevlayer.gateway.scan.request import Mode, decode_result_count, decode_scan
 from hevlayer.gateway.scan.results import Results
 from hevlayer.gateway.scan.service import Caller, Scans
@@ -47,7 +46,6 @@ class ScanRoutes:
     async def create_scan(self, context: RouteContext) -> Response:
         """A count at once, or 202 with a job."""
         request = decode_scan(await context.request.body.read(BODY_BYTES_MAX))
-        plan_source(request.source, request.selector, None, None)
         caller = _caller(context)
         try:
             if request.mode is Mode.COUNT:
@@ -77,7 +75,7 @@ class ScanRoutes:
             raise ConflictError(f"scan '{job.id}' is still running; its results come when it is completed")
         if job.status is JobStatus.FAILED:
             raise ConflictError(f"scan '{job.id}' has failed and has no results: {job.error}")
-        return json_response(200, await self._results.read(job.id, offset, limit))
+        return json_response(200, await self._results.read(job, offset, limit))
 
     async def delete_scan(self, context: RouteContext) -> Response:
         """Stops it when it runs, and removes its results."""
@@ -95,4 +93,5 @@ class ScanRoutes:
 
 
 def _caller(context: RouteContext) -> Caller:
-    return Caller(context.namespace, context.credential, context.traceparent)
+    identity = context.grant.identity if context.grant is not None else None
+    return Caller(context.namespace, context.credential, context.traceparent, identity)

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from hevlayer.clock import Clock
@@ -15,11 +17,35 @@ from hevlayer.gateway.jobs import JobKind, JobRecord, Jobs, JobValue, RunningJob
 from hevlayer.gateway.permits import BACKGROUND_PERMITS
 from hevlayer.gateway.query.plan import Mode as ReadMode
 from hevlayer.gateway.reads import Reads, ReadTarget
+from hevlayer.gateway.scan.bodies import ValueCount
+from hevlayer.gateway.scan.cached import (
+    CachedScan,
+    CachedScanError,
+    CachedScans,
+    Question,
+    check_question,
+    told,
+)
 from hevlayer.gateway.scan.origin import Counted, OriginScan, plan_cut
-from hevlayer.gateway.scan.request import Mode, ResultCountRequest, ScanRequest, Selector, VectorSelector
+from hevlayer.gateway.scan.plan import FromCache, plan_source
+from hevlayer.gateway.scan.request import (
+    FilterSelector,
+    Mode,
+    ResultCountRequest,
+    ScanRequest,
+    Selector,
+    VectorSelector,
+)
+from hevlayer.gateway.scan.request import Source as ScanSource
 from hevlayer.gateway.scan.results import Results
+from hevlayer.gateway.scan.schemas import SCHEMA_SECONDS, Schemas
+from hevlayer.kernels.filters import FilterRefusedError
 
-ORIGIN = "origin"
+log = logging.getLogger("hevlayer.scan")
+
+ORIGIN, CACHE = "origin", "cache"
+# A schema that knows an attribute too little is asked for again at most this often.
+SCHEMA_SECONDS_MIN = 1.0
 DEFAULT_ID_TYPE = "string"
 # A job that fails at once is told as an error of its request; a longer one goes on by itself.
 FIRST_ANSWER_SECONDS = 2.0
@@ -42,6 +68,8 @@ class Caller:
     namespace: str
     credential: Credential
     traceparent: bytes = b""
+    identity: str | None = None
+    """The namespace's `created_at`, as the upstream told it to this caller."""
 
     @property
     def scope(self) -> str:
@@ -80,8 +108,27 @@ def _declared(metadata: Mapping[str, Any], name: str) -> str | None:
     return declared if isinstance(declared, str) else None
 
 
+class Owners(Protocol):
+    """Says whose rows the cache holds."""
+
+    async def admit(self, namespace: str, identity: str | None) -> bool: ...
+
+
+StartWarm = Callable[[str, Credential], None]
+"""Starts a warm of the namespace in the background, unless one was started there lately."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheAccess:
+    """What scans need of the document cache."""
+
+    scans: CachedScans
+    owners: Owners
+    start_warm: StartWarm
+
+
 class Scans:
-    """Scans and result counts at the upstream."""
+    """Scans and result counts, at the upstream or in the document cache."""
 
     def __init__(
         self,
@@ -94,8 +141,11 @@ class Scans:
         *,
         mode: ReadMode,
         watermark_age_ms_max: int,
+        cache: CacheAccess | None = None,
     ) -> None:
         self._reads = reads
+        self._schemas = Schemas(reads, clock)
+        self._cache = cache
         self._jobs = jobs
         self._results = results
         self._registry = registry
@@ -106,7 +156,7 @@ class Scans:
         jobs.on_removed(JobKind.SCAN, self._forget)
 
     async def _forget(self, job: JobRecord) -> None:
-        await self._results.remove(job.id)
+        await self._results.remove(job)
 
     def _origin(self, caller: Caller, selector: Selector, filters: list[Any] | None, *, job: str = "") -> OriginScan:
         view = self._registry.touch(caller.namespace, caller.credential.scope)
@@ -114,18 +164,73 @@ class Scans:
         target = ReadTarget.of(caller.namespace, caller.credential, job=job, traceparent=caller.traceparent)
         return OriginScan(self._reads, self._clock, target, plan, selector, filters)
 
+    def forget(self, namespace: str) -> None:
+        """The namespace was deleted or made anew."""
+        self._schemas.forget(namespace)
+
+    # --- the cache ---------------------------------------------------------------------------------------------------
+
+    async def _cached(self, caller: Caller, request: ScanRequest) -> CachedScan | None:
+        """The scan of the cache that answers a request; None: the upstream answers it.
+
+        Raises: CacheColdError, PreconditionFailedError, ValidationError: the source that was asked for cannot do it.
+            RefusedReadError, UpstreamError: the schema could not be read.
+        """
+        scan, unsupported = None, None
+        wanted = request.source in (ScanSource.AUTO, ScanSource.CACHE) and isinstance(request.selector, FilterSelector)
+        if self._cache is not None and wanted and await self._may_use_cache(self._cache, caller):
+            question, unsupported = await self._question(caller, request)
+            if question is not None:
+                view = self._registry.touch(caller.namespace, caller.credential.scope)
+                scan = await self._cache.scans.open(
+                    caller.namespace,
+                    view.watermark_ms,
+                    question,
+                    seconds=request.timeout_seconds,
+                    threads=request.threads,
+                )
+        through_ms = None if scan is None else scan.watermark_ms
+        plan = plan_source(request.source, request.selector, through_ms, unsupported)
+        if isinstance(plan, FromCache):
+            return scan
+        if plan.warm and self._cache is not None:
+            self._cache.start_warm(caller.namespace, caller.credential)
+        return None
+
+    @staticmethod
+    async def _may_use_cache(cache: CacheAccess, caller: Caller) -> bool:
+        return caller.credential.trusted or await cache.owners.admit(caller.namespace, caller.identity)
+
+    async def _question(self, caller: Caller, request: ScanRequest) -> tuple[Question | None, str | None]:
+        """The request as the native engine takes it, or why it does not."""
+        target = ReadTarget.of(caller.namespace, caller.credential, traceparent=caller.traceparent)
+        reason = None
+        for age_max in (SCHEMA_SECONDS, SCHEMA_SECONDS_MIN):
+            schema = await self._schemas.of(target, age_max=age_max)
+            try:
+                return await asyncio.to_thread(check_question, request.filters, request.field, schema), None
+            except FilterRefusedError as error:
+                reason = told(error)
+                if error.code != "schema":
+                    break
+        return None, reason
+
     # --- counts ------------------------------------------------------------------------------------------------------
 
     async def count(self, caller: Caller, request: ScanRequest) -> dict[str, object]:
-        """The answer of a scan in mode count. Raises: as `OriginScan.count`."""
+        """The answer of a scan in mode count. Raises: as `OriginScan.count` and `plan_source`; CachedScanError."""
         started = self._clock.monotonic()
+        cached = await self._cached(caller, request)
+        if cached is not None:
+            with _otherwise(request.source):
+                work = partial(cached.count, request.timeout_seconds)
+                counted = await self._measured(caller, Mode.COUNT.value, request.selector, CACHE, work)
+                answer = {"count": counted.count, "served_by": CACHE, **_live(counted), "threads": cached.threads}
+                return {**answer, "watermark_ms": cached.watermark_ms, "elapsed_ms": self._elapsed_ms(started)}
         scan = self._origin(caller, request.selector, request.filters)
-        counted = await self._measured(
-            caller,
-            Mode.COUNT.value,
-            request.selector,
-            lambda: scan.count(request.timeout_seconds, exhaustive=request.exhaustive),
-        )
+        seconds = max(0.0, request.timeout_seconds - (self._clock.monotonic() - started))
+        work = partial(scan.count, seconds, exhaustive=request.exhaustive)
+        counted = await self._measured(caller, Mode.COUNT.value, request.selector, ORIGIN, work)
         answer = {"count": counted.count, "served_by": ORIGIN, **_live(counted)}
         watermark_ms = self._registry.view(caller.namespace, caller.credential.scope).watermark_ms
         if watermark_ms is not None:
@@ -140,12 +245,13 @@ class Scans:
             caller,
             "result_count",
             request.selector,
+            ORIGIN,
             lambda: scan.count(request.timeout_seconds, exhaustive=request.exhaustive),
         )
         return {"count": counted.count, **_live(counted), "elapsed_ms": self._elapsed_ms(started)}
 
     async def _measured(
-        self, caller: Caller, mode: str, selector: Selector, work: Callable[[], Awaitable[Counted]]
+        self, caller: Caller, mode: str, selector: Selector, served_by: str, work: Callable[[], Awaitable[Counted]]
     ) -> Counted:
         started = self._clock.monotonic()
         status, documents = "error", 0
@@ -157,7 +263,7 @@ class Scans:
             raise
         finally:
             seconds = self._clock.monotonic() - started
-            self._metrics.observe_scan(caller.namespace, mode, selector.name, ORIGIN, status, seconds, documents)
+            self._metrics.observe_scan(caller.namespace, mode, selector.name, served_by, status, seconds, documents)
         return counted
 
     def _elapsed_ms(self, started: float) -> int:
@@ -171,16 +277,16 @@ class Scans:
         Raises: ValidationError; RefusedReadError: the upstream's answer to the metadata read, or to the first page.
             UpstreamError; JobTableFullError, JobStoreError.
         """
-        metadata = await self._reads.metadata(
-            ReadTarget.of(caller.namespace, caller.credential, traceparent=caller.traceparent)
-        )
+        cached = await self._cached(caller, request)
+        target = ReadTarget.of(caller.namespace, caller.credential, traceparent=caller.traceparent)
+        metadata = (await self._schemas.of(target, age_max=SCHEMA_SECONDS_MIN)).metadata
         id_type = read_id_type(metadata)
         field = None if request.field is None else read_field_type(metadata, request.field)
         readers = min(request.threads or BACKGROUND_PERMITS, BACKGROUND_PERMITS)
         settled = asyncio.Event()
         failures: list[LayerError] = []
 
-        async def work(job: RunningJob) -> None:
+        async def at_origin(job: RunningJob) -> None:
             scan = self._origin(caller, request.selector, request.filters, job=job.id)
             job.report(watermark_ms=scan.watermark_ms)
 
@@ -188,11 +294,20 @@ class Scans:
                 settled.set()
                 job.report(progress=share, documents_scanned=rows)
 
+            if field is None:
+                await self._ids(job, scan, request, id_type, readers, report)
+            else:
+                await self._values(job, scan, request, field)
+
+        async def work(job: RunningJob) -> None:
             try:
-                if field is None:
-                    await self._ids(job, scan, request, id_type, readers, report)
-                else:
-                    await self._values(job, scan, request, field)
+                if cached is not None:
+                    with _otherwise(request.source):
+                        await self._from_cache(job, cached, id_type, field)
+                        return
+                    await self._results.remove(job.record)
+                    job.report(effective_source=ORIGIN, threads=readers)
+                await at_origin(job)
             except LayerError as error:
                 failures.append(error)
                 raise
@@ -203,10 +318,12 @@ class Scans:
         details: dict[str, JobValue] = {
             "mode": request.mode.value,
             "source": request.source.value,
-            "effective_source": ORIGIN,
+            "effective_source": ORIGIN if cached is None else CACHE,
             "field": request.field,
-            "threads": readers if field is None else None,
+            "threads": cached.threads if cached is not None else readers if field is None else None,
         }
+        if cached is not None:
+            details["watermark_ms"] = cached.watermark_ms
         if isinstance(request.selector, VectorSelector):
             details["approximate"] = True
         job = await self._jobs.start(
@@ -225,6 +342,16 @@ class Scans:
             raise failures[0]
         return await self._jobs.get(JobKind.SCAN, caller.namespace, caller.scope, job.id)
 
+    async def _from_cache(self, job: RunningJob, scan: CachedScan, id_type: str, field: FieldType | None) -> None:
+        writer = self._results.writer(job.record)
+        if field is None:
+            await scan.ids(writer, lambda share, rows: job.report(progress=share, documents_scanned=rows))
+            await writer.finish_ids(id_type, truncated=False)
+            job.report(documents_scanned=writer.total, truncated=False)
+        else:
+            values, truncated = await scan.values()
+            await self._finish_values(job, values, field, truncated=truncated)
+
     async def _ids(
         self,
         job: RunningJob,
@@ -234,7 +361,7 @@ class Scans:
         readers: int,
         report: Callable[[float, int], None],
     ) -> None:
-        writer = self._results.writer(job.id)
+        writer = self._results.writer(job.record)
         truncated = await scan.ids(writer, report, id_type=id_type, page_rows=request.page_rows, readers=readers)
         await writer.finish_ids(id_type, truncated=truncated)
         job.report(documents_scanned=writer.total, truncated=truncated)
@@ -242,7 +369,12 @@ class Scans:
     async def _values(self, job: RunningJob, scan: OriginScan, request: ScanRequest, field: FieldType) -> None:
         assert request.field is not None
         values, truncated = await scan.values(request.field, is_array=field.is_array)
-        writer = self._results.writer(job.id)
+        await self._finish_values(job, values, field, truncated=truncated)
+
+    async def _finish_values(
+        self, job: RunningJob, values: list[ValueCount], field: FieldType, *, truncated: bool
+    ) -> None:
+        writer = self._results.writer(job.record)
         await writer.finish_values(values, field.name, truncated=truncated)
         job.report(documents_scanned=sum(each.count for each in values), unique_values=len(values), truncated=truncated)
 
@@ -266,13 +398,24 @@ class Scans:
                     caller.namespace,
                     request.mode.value,
                     request.selector.name,
-                    ORIGIN,
+                    str(job.record.details["effective_source"]),
                     status,
                     self._clock.monotonic() - started,
                     job.record.documents_scanned,
                 )
 
         return measured
+
+
+@contextlib.contextmanager
+def _otherwise(source: ScanSource) -> Iterator[None]:
+    """Goes on after its block when cached rows cannot be read, unless the cache was asked for."""
+    try:
+        yield
+    except CachedScanError as error:
+        if source is ScanSource.CACHE:
+            raise
+        log.warning("cached rows cannot be scanned, using the upstream", extra={"error": error.message})
 
 
 def _live(counted: Counted) -> dict[str, object]:

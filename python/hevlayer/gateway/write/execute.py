@@ -246,9 +246,12 @@ class _Flight:
         elif isinstance(error, LayerError):
             # Ours, raised before the request went out.
             self._outcome = Outcome.REFUSED
-        if self._ticket is not None:
-            self._ticket.settle(self._outcome)
-        await self._mirror.settle(self._token, self._outcome, self._write)
+        try:
+            await self._mirror.settle(self._token, self._outcome, self._write)
+        finally:
+            # Last: what the cache holds through the watermark is then settled too.
+            if self._ticket is not None:
+                self._ticket.settle(self._outcome)
 
 
 class _InMemory:

@@ -2,8 +2,10 @@
 
 import random
 
+import orjson
 import pytest
 
+from hevlayer.clock import SystemClock
 from hevlayer.errors import (
     CacheColdError,
     NotFoundError,
@@ -11,12 +13,13 @@ from hevlayer.errors import (
     UpstreamError,
     ValidationError,
 )
+from hevlayer.gateway.jobs import JobKind, JobRecord
 from hevlayer.gateway.reads import WHOLE
 from hevlayer.gateway.scan import bodies
 from hevlayer.gateway.scan.bodies import ValueCount
 from hevlayer.gateway.scan.plan import FromCache, FromOrigin, plan_source
 from hevlayer.gateway.scan.request import FilterSelector, Source, TextSelector, VectorSelector, decode_scan
-from hevlayer.gateway.scan.results import Results
+from hevlayer.gateway.scan.results import Results, ResultsFullError
 from hevlayer.gateway.scan.vector import LEG_ROWS_MAX, VectorSearch
 from hevlayer.stores.objects import LocalObjects
 from hevlayer.wire.bodies import MalformedJsonError
@@ -160,9 +163,21 @@ def test_an_attribute_called_count_has_values_too():
     assert bodies.read_values(answer, "count", is_array=False) == ([ValueCount("a", 2)], False)
 
 
+def job(number=1, created_at_ms=1_700_000_000_000):
+    return JobRecord(f"job-{number}", JobKind.SCAN, "films", "", created_at_ms, 0, 0)
+
+
+def kept(tmp_path, clock=None, **options):
+    return Results(LocalObjects(tmp_path), clock or SystemClock(), life_seconds=100.0, **options)
+
+
+def files(tmp_path):
+    return [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 async def test_slices_of_parts(tmp_path):
-    results = Results(LocalObjects(tmp_path))
-    writer = results.writer("job")
+    results = kept(tmp_path)
+    writer = results.writer(job())
     parts = [list(range(start, start + rows)) for start, rows in ((40, 3), (0, 7), (7, 1), (43, 10))]
     for part in parts:
         await writer.add_ids(part)
@@ -171,19 +186,65 @@ async def test_slices_of_parts(tmp_path):
     whole = [str(each) for part in sorted(parts) for each in part]
     for offset in range(len(whole) + 2):
         for limit in (1, 3, 8, 100):
-            found = await results.read("job", offset, limit)
+            found = await results.read(job(), offset, limit)
             assert found == {"ids": whole[offset : offset + limit], "total": len(whole), "id_type": "uint"}
-    await results.remove("job")
+    await results.remove(job())
     with pytest.raises(NotFoundError):
-        await results.read("job", 0, 1)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+        await results.read(job(), 0, 1)
+    assert not files(tmp_path)
+    assert results.bytes_kept == 0
+
+
+async def test_pages_stand_in_the_order_in_which_they_came(tmp_path):
+    results = kept(tmp_path)
+    writer = results.writer(job())
+    for number in range(12):
+        await writer.add_page(b'["%d"]' % (100 - number), 1)
+    await writer.finish_ids("string", truncated=False)
+    assert (await results.read(job(), 0, 100))["ids"] == [str(100 - number) for number in range(12)]
 
 
 async def test_values_of_every_type_are_texts(tmp_path):
-    results = Results(LocalObjects(tmp_path))
-    writer = results.writer("job")
+    results = kept(tmp_path)
+    writer = results.writer(job())
     given = [ValueCount(True, 1), ValueCount(2.5, 3), ValueCount(7, 1), ValueCount("x", 9), ValueCount("é", 1)]
     await writer.finish_values(given, "mixed", truncated=True)
-    found = await results.read("job", 1, 3)
+    found = await results.read(job(), 1, 3)
     assert found["values"] == [{"v": "2.5", "n": 3}, {"v": "7", "n": 1}, {"v": "true", "n": 1}]
     assert (found["total"], found["truncated"]) == (5, True)
+
+
+async def test_the_oldest_results_make_room(tmp_path):
+    results = kept(tmp_path, bytes_max=1_000)
+    for number in range(1, 5):
+        writer = results.writer(job(number))
+        await writer.add_page(orjson.dumps(["x" * 300]), 1)
+        await writer.finish_ids("string", truncated=False)
+    assert results.bytes_kept <= 1_000
+    for number, there in ((1, False), (2, False), (3, True), (4, True)):
+        if there:
+            assert (await results.read(job(number), 0, 1))["total"] == 1
+        else:
+            with pytest.raises(NotFoundError, match="are gone"):
+                await results.read(job(number), 0, 1)
+    writer = results.writer(job(5))
+    for _ in range(3):
+        await writer.add_page(orjson.dumps(["x" * 300]), 1)
+    with pytest.raises(ResultsFullError):
+        await writer.add_page(orjson.dumps(["x" * 300]), 1)
+
+
+async def test_what_other_processes_left_is_swept_when_its_time_is_over(tmp_path):
+    clock = SystemClock()
+    now_ms = clock.now_ms()
+    other = kept(tmp_path)
+    for number, age_ms in ((1, 101_000), (2, 99_000), (3, 0), (4, 10_000_000)):
+        writer = other.writer(job(number, now_ms - age_ms))
+        for _ in range(3):
+            await writer.add_ids([number])
+        await writer.finish_ids("uint", truncated=False)
+    results = kept(tmp_path, clock)
+    await results.sweep()
+    assert len(files(tmp_path)) == 8
+    for number, age_ms in ((2, 99_000), (3, 0)):
+        assert (await results.read(job(number, now_ms - age_ms), 0, 9))["total"] == 3

@@ -1,0 +1,213 @@
+"""Scans that the document cache answers: the native engine over the rows of a namespace that is complete there.
+
+They show the namespace as of a stamp: rows that were written later are left out, and a row whose write is open counts
+as it was before.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import orjson
+
+from hevlayer.errors import ServiceUnavailableError, Source
+from hevlayer.gateway.scan.bodies import GROUPS_MAX, Cut, ValueCount, conditions
+from hevlayer.gateway.scan.origin import Counted
+from hevlayer.gateway.scan.request import Filter, FilterSelector
+from hevlayer.gateway.scan.results import ResultWriter
+from hevlayer.gateway.scan.schemas import KnownSchema
+from hevlayer.kernels.doccache import DocScan
+from hevlayer.kernels.filters import CancelFlag, CompiledFilter, FilterRefusedError, ScanStoppedError
+from hevlayer.stores.doccache_engine import NamespaceScan
+
+T = TypeVar("T")
+
+# Scans that evaluate at one time in this process; each has threads of its own beside.
+SCANS_AT_ONCE = 2
+THREADS_DEFAULT = 2
+THREADS_MOST = 8
+PART_IDS = 10_000
+# What a job may take to evaluate; it is also stopped with its job.
+JOB_SCAN_SECONDS = 3_600.0
+
+
+class CachedScanError(ServiceUnavailableError):
+    """The cached rows could not be read to the end."""
+
+    source = Source.STORE
+
+
+class ScannableCache(Protocol):
+    """The part of the document cache that scans need."""
+
+    async def warmed_through(self, namespace: str, watermark_ms: int | None) -> int | None: ...
+
+    async def scan(self, namespace: str, seconds: float, cancel: CancelFlag | None = None) -> NamespaceScan | None: ...
+
+    def scanned_through(self, scan: NamespaceScan, watermark_ms: int | None) -> int | None: ...
+
+
+def place_of(pointer: str) -> str:
+    """`filters[1][0]` of the JSON pointer `/1/0`."""
+    if pointer == "/field":
+        return "field"
+    return "filters" + "".join(f"[{step}]" for step in pointer.split("/")[1:])
+
+
+def told(error: FilterRefusedError) -> str:
+    """Why the native engine does not answer, with the place."""
+    return f"{place_of(error.pointer)}: {error.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A filter and, in mode values, a field, both known to be such that the native engine can answer."""
+
+    filters: Filter | None
+    field: str | None
+    schema: KnownSchema
+
+    def at(self, through_ms: int) -> CompiledFilter:
+        """The filter over rows that were written through a stamp."""
+        condition = conditions(FilterSelector(), self.filters, Cut(None, through_ms))
+        return CompiledFilter(orjson.dumps(condition), self.schema.filters)
+
+
+def check_question(filters: Filter | None, field: str | None, schema: KnownSchema) -> Question:
+    """Raises: FilterRefusedError."""
+    CompiledFilter(None if filters is None else orjson.dumps(filters), schema.filters)
+    return Question(filters, field, schema)
+
+
+class CachedScan:
+    """One scan of the rows that a namespace has in the cache."""
+
+    def __init__(
+        self,
+        pool: ThreadPoolExecutor,
+        rows: DocScan,
+        through_ms: int,
+        compiled: CompiledFilter,
+        field: str | None,
+        threads: int,
+    ) -> None:
+        self._pool = pool
+        self._rows = rows
+        self._filter = compiled
+        self._field = field
+        self.watermark_ms = through_ms
+        self.threads = threads
+
+    async def count(self, seconds: float) -> Counted:
+        """How many rows meet the filter. Raises: CachedScanError."""
+
+        def count(cancel: CancelFlag) -> int:
+            found = self._filter.count(self._rows, threads=self.threads, timeout_ms=int(seconds * 1000), cancel=cancel)
+            assert found is not None
+            return found[0]
+
+        try:
+            async with asyncio.timeout(seconds):
+                counted = await self._run(count)
+        except (TimeoutError, _TimedOutError):
+            return Counted(bounded=True, timed_out=True)
+        return Counted(counted)
+
+    async def ids(self, writer: ResultWriter, report: Callable[[float, int], None]) -> None:
+        """Writes the ids of the rows that meet the filter, in ascending order. Raises: CachedScanError;
+        ObjectStoreError."""
+        found = await self._run(
+            lambda cancel: self._filter.ids(
+                self._rows, threads=self.threads, timeout_ms=int(JOB_SCAN_SECONDS * 1000), cancel=cancel
+            )
+        )
+        assert found is not None
+        total = len(found)
+        for offset in range(0, total, PART_IDS):
+            part = await asyncio.to_thread(found.page, offset, PART_IDS)
+            done = min(offset + PART_IDS, total)
+            await writer.add_page(part, done - offset)
+            report(done / total, done)
+
+    async def values(self) -> tuple[list[ValueCount], bool]:
+        """The most frequent values of the field among the rows that meet the filter, and whether there are more.
+
+        Raises: CachedScanError.
+        """
+        field = self._field
+        assert field is not None
+        answer = await self._run(
+            lambda cancel: self._filter.values(
+                self._rows,
+                field,
+                groups_max=GROUPS_MAX,
+                threads=self.threads,
+                timeout_ms=int(JOB_SCAN_SECONDS * 1000),
+                cancel=cancel,
+            )
+        )
+        assert answer is not None
+        histogram: dict[str, Any] = orjson.loads(answer)
+        if not histogram["exact"]:
+            raise CachedScanError(f"'{field}' has more different values than are counted here")
+        groups = [ValueCount(value, count) for value, count in histogram["groups"]]
+        return groups, histogram["observed"] > len(groups)
+
+    async def _run(self, work: Callable[[CancelFlag], T]) -> T:
+        """Works in the pool; stops the work when nobody waits for it any more."""
+        cancel = CancelFlag()
+        try:
+            done = await asyncio.get_running_loop().run_in_executor(self._pool, work, cancel)
+        except asyncio.CancelledError:
+            cancel.set()
+            raise
+        except FilterRefusedError as error:
+            raise CachedScanError(told(error)) from error
+        except ScanStoppedError as error:
+            if error.code == "timed_out":
+                raise _TimedOutError("the scan of the cache took too long") from error
+            raise CachedScanError(f"the cached rows cannot be evaluated: {error}") from error
+        if self._rows.missing:
+            raise CachedScanError("cached rows were found unreadable")
+        return done
+
+
+class _TimedOutError(CachedScanError):
+    """The evaluation took longer than it may."""
+
+
+class CachedScans:
+    """Opens scans of the document cache."""
+
+    def __init__(self, cache: ScannableCache) -> None:
+        self._cache = cache
+        self._pool = ThreadPoolExecutor(SCANS_AT_ONCE, thread_name_prefix="scan")
+
+    async def open(
+        self, namespace: str, watermark_ms: int | None, question: Question, *, seconds: float, threads: int | None
+    ) -> CachedScan | None:
+        """A scan of the namespace as of now; None: a row of it may be missing, or the cache does not answer.
+
+        `watermark_ms` was read before this call, so that what it covers is there.
+        """
+        # Quick, while the beginning of a scan looks at every row's entry.
+        if await self._cache.warmed_through(namespace, watermark_ms) is None:
+            return None
+        cancel = CancelFlag()
+        try:
+            held = await self._cache.scan(namespace, seconds, cancel)
+        except asyncio.CancelledError:
+            cancel.set()
+            raise
+        through_ms = None if held is None else self._cache.scanned_through(held, watermark_ms)
+        if held is None or through_ms is None:
+            return None
+        compiled = await asyncio.to_thread(question.at, through_ms)
+        rows, most = held.rows.with_marked(), min(threads or THREADS_DEFAULT, THREADS_MOST)
+        return CachedScan(self._pool, rows, through_ms, compiled, question.field, most)
+
+    def close(self) -> None:
+        """Evaluations that run are let go; their callers are gone."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

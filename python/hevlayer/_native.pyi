@@ -31,18 +31,21 @@ class WriteScan:
     columns, `patch_by_filter.patch` and `schema`, save for the stamp in the first three, which is overwritten.
     """
 
-    def __new__(cls, body: bytes, *, patch_method: bool = False) -> Self:
+    def __new__(cls, body: bytes, *, patch_method: bool = False, shards: int | None = None) -> Self:
         """Scans a write body.
 
         Args:
             body: the JSON text, UTF-8, at most 16 MiB (see `open` for more).
             patch_method: the request's method is PATCH: only `patches`, `patch_rows`, `patch_columns` and
                 `patch_by_filter` may change rows, and one of them must be there.
+            shards: the namespace's number of shards; every written row that has an id is stamped with its own.
         Raises: SpliceError.
         """
 
     @staticmethod
-    def open(path: str | PathLike[str], *, patch_method: bool = False) -> WriteScan:
+    def open(
+        path: str | PathLike[str], *, patch_method: bool = False, shards: int | None = None
+    ) -> WriteScan:
         """Scans a spooled body in a file, which is mapped, not read. The file must not change while in use; it may be
         unlinked. Raises: SpliceError, OSError."""
 

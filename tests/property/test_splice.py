@@ -44,9 +44,9 @@ def facts(scan: Any, names: tuple[str, ...]) -> dict[str, object]:
     return {name: getattr(scan, name) for name in names}
 
 
-def check_write(body: bytes, patch_method: bool, metric: str | None) -> None:
-    native = outcome(lambda: splice.WriteScan(body, patch_method=patch_method))
-    twin = outcome(lambda: reference.WriteTwin(body, patch_method=patch_method))
+def check_write(body: bytes, patch_method: bool, metric: str | None, shards: int | None = None) -> None:
+    native = outcome(lambda: splice.WriteScan(body, patch_method=patch_method, shards=shards))
+    twin = outcome(lambda: reference.WriteTwin(body, patch_method=patch_method, shards=shards))
     if isinstance(native, tuple) or isinstance(twin, tuple):
         assert native == twin
         return
@@ -62,16 +62,16 @@ def check_write(body: bytes, patch_method: bool, metric: str | None) -> None:
         assert b"".join(chunks) == rendered
 
 
-@given(texts(writes), st.booleans(), metrics)
+@given(texts(writes), st.booleans(), metrics, st.sampled_from([None, 2, 7, 256]))
 @thorough
-def test_writes_agree_with_the_twin(body: bytes, patch_method: bool, metric: str | None) -> None:
-    check_write(body, patch_method, metric)
+def test_writes_agree_with_the_twin(body: bytes, patch_method: bool, metric: str | None, shards: int | None) -> None:
+    check_write(body, patch_method, metric, shards)
 
 
 @given(texts(writes), dice, metrics)
 @thorough
 def test_damaged_writes_agree_with_the_twin(body: bytes, dice: random.Random, metric: str | None) -> None:
-    check_write(damaged(body, dice), False, metric)
+    check_write(damaged(body, dice), False, metric, 3)
 
 
 @given(texts(native_writes))

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from splice_calls import refusal, stamped
 
-from hevlayer.kernels.splice import SpliceError, WriteScan, id_key, uuid_key
+from hevlayer.kernels.reference.shards import shard_of
+from hevlayer.kernels.splice import SHARD_ATTRIBUTE, STAMP_ATTRIBUTE, SpliceError, WriteScan, id_key, uuid_key
 
 S = b'"_hevlayer_upserted_at":77'
 
@@ -243,3 +244,39 @@ def test_one_scan_serves_threads() -> None:
     for thread in threads:
         thread.join()
     assert seen == [whole] * 4
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"upsert_rows": [{"id": 1}, {"id": "abc", "a": 1}]}, "upsert_rows"),
+        ({"patch_rows": [{"id": 1, "_hevlayer_upserted_at": 3}]}, "patch_rows"),
+        ({"upserts": [{"id": "abc", "attributes": {"a": 1}}, {"id": "x"}]}, "upsert_rows"),
+        ({"patches": [{"id": "abc", "attributes": {"_hevlayer_upserted_at": 3}}]}, "patch_rows"),
+    ],
+)
+def test_rows_of_a_sharded_namespace_carry_their_shard(body, expected):
+    rows = json.loads(WriteScan(json.dumps(body).encode(), shards=16).render(5))[expected]
+    assert [row[SHARD_ATTRIBUTE] for row in rows] == [shard_of(row["id"], 16) for row in rows]
+    assert {row[STAMP_ATTRIBUTE] for row in rows} == {5}
+
+
+@pytest.mark.parametrize("key", ["upsert_columns", "patch_columns"])
+def test_columns_of_a_sharded_namespace_carry_their_shards(key):
+    ids = ["a", "0F8FAD5BD9CB469FA16570867728950E", "", "é"]
+    body = json.dumps({key: {"id": ids, "n": [1, 2, 3, 4]}}).encode()
+    columns = json.loads(WriteScan(body, shards=256).render(5))[key]
+    assert columns[SHARD_ATTRIBUTE] == [shard_of(value, 256) for value in ids]
+    assert json.loads(WriteScan(b'{"upsert_columns":{"id":[]}}', shards=4).render(5)) == {
+        "upsert_columns": {"id": [], STAMP_ATTRIBUTE: []}
+    }
+
+
+def test_what_names_no_rows_gets_no_shard():
+    body = b'{"patch_by_filter":{"filters":["a","Eq",1],"patch":{"a":2}},"deletes":[1]}'
+    assert SHARD_ATTRIBUTE.encode() not in WriteScan(body, shards=4).render(5)
+
+
+def test_a_caller_s_shard_is_refused_in_a_sharded_namespace_too():
+    with pytest.raises(SpliceError, match="_hevlayer_shard"):
+        WriteScan(b'{"upsert_rows":[{"id":1,"_hevlayer_shard":0}]}', shards=4)

@@ -2,6 +2,7 @@
 //!
 //! * [`id`] makes cache keys of ids.
 //! * [`json`] walks JSON text without building a tree; [`number`] reads and prints numbers as the upstream does.
+//! * [`shard`] says which shard a row is in.
 //! * [`schema`] is what a namespace's metadata says of its attributes.
 //! * [`value`] is a value that borrows from a record; [`vector`] how vectors are kept.
 //! * [`layout`] is the picture of a record, [`build`] writes one, [`record`] and [`view`] read it and emit JSON.
@@ -18,6 +19,7 @@ pub mod patch;
 pub mod record;
 pub mod rows;
 pub mod schema;
+pub mod shard;
 pub mod stored;
 pub mod value;
 pub mod vector;

@@ -77,18 +77,18 @@ impl WriteScan {
 #[pymethods]
 impl WriteScan {
     #[new]
-    #[pyo3(signature = (body, *, patch_method = false))]
-    fn new(body: Bound<'_, PyBytes>, patch_method: bool) -> PyResult<Self> {
+    #[pyo3(signature = (body, *, patch_method = false, shards = None))]
+    fn new(body: Bound<'_, PyBytes>, patch_method: bool, shards: Option<u32>) -> PyResult<Self> {
         let bytes = body.as_bytes();
-        let scan = work_or_refuse(body.py(), bytes, || splice::WriteScan::new(bytes, patch_method))?;
+        let scan = work_or_refuse(body.py(), bytes, || splice::WriteScan::sharded(bytes, patch_method, shards))?;
         Ok(Self { scan, body: Body::Bytes(body.unbind()), chunks: Mutex::default() })
     }
 
     #[staticmethod]
-    #[pyo3(signature = (path, *, patch_method = false))]
-    fn open(py: Python<'_>, path: PathBuf, patch_method: bool) -> PyResult<Self> {
+    #[pyo3(signature = (path, *, patch_method = false, shards = None))]
+    fn open(py: Python<'_>, path: PathBuf, patch_method: bool, shards: Option<u32>) -> PyResult<Self> {
         let mapped = py.detach(|| splice::Mapped::open(&path))?;
-        let scan = work_or_refuse(py, &mapped, || splice::WriteScan::new(&mapped, patch_method))?;
+        let scan = work_or_refuse(py, &mapped, || splice::WriteScan::sharded(&mapped, patch_method, shards))?;
         Ok(Self { scan, body: Body::File(mapped), chunks: Mutex::default() })
     }
 

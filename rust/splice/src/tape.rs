@@ -1,7 +1,7 @@
 //! Edits of a body, packed: a few bytes a row, so that a body of 512 MB with small rows needs no second body of memory.
 
 use crate::text::quote;
-use crate::STAMP_ATTRIBUTE;
+use crate::{SHARD_ATTRIBUTE, STAMP_ATTRIBUTE};
 
 /// What stands in place of the bytes that an edit cuts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,19 @@ pub(crate) enum Piece {
     },
     /// `M`
     MetricValue,
+    /// `,"_hevlayer_shard":S`; a row that has an id has a member before it.
+    ShardMember {
+        shard: usize,
+    },
+    /// `,"_hevlayer_shard":[`
+    ShardColumn,
+    /// `S,` or at the end `S]`; of an id that cannot be read `null`.
+    ShardElement {
+        shard: Option<usize>,
+        last: bool,
+    },
 }
+
 
 impl Piece {
     fn pack(self) -> (u8, usize) {
@@ -49,6 +61,10 @@ impl Piece {
             Self::MetricMember { comma: false } => (9, 0),
             Self::MetricMember { comma: true } => (10, 0),
             Self::MetricValue => (11, 0),
+            Self::ShardMember { shard } => (12, shard),
+            Self::ShardColumn => (13, 0),
+            Self::ShardElement { shard, last: false } => (14, shard.map_or(0, |shard| shard + 1)),
+            Self::ShardElement { shard, last: true } => (15, shard.map_or(0, |shard| shard + 1)),
         }
     }
 
@@ -65,6 +81,9 @@ impl Piece {
             9 => Self::MetricMember { comma: false },
             10 => Self::MetricMember { comma: true },
             11 => Self::MetricValue,
+            12 => Self::ShardMember { shard: rows },
+            13 => Self::ShardColumn,
+            14 | 15 => Self::ShardElement { shard: rows.checked_sub(1), last: tag == 15 },
             _ => Self::Nothing,
         }
     }
@@ -73,6 +92,11 @@ impl Piece {
 /// A tag's bit: an edit that cuts, whose length follows.
 const CUTS: u8 = 0x10;
 const TAG: u8 = 0x0f;
+
+/// A number follows the tag: rows of a column, or a shard.
+fn has_number(tag: u8) -> bool {
+    matches!(tag, 4..=6 | 12 | 14 | 15)
+}
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Edit {
@@ -100,7 +124,7 @@ impl Tape {
             self.packed.push(tag | CUTS);
             push_number(&mut self.packed, cut);
         }
-        if matches!(tag, 4..=6) {
+        if has_number(tag) {
             push_number(&mut self.packed, rows);
         }
         self.end = at + cut;
@@ -118,7 +142,7 @@ impl Tape {
         let tag = self.packed[*from];
         *from += 1;
         let cut = if tag & CUTS == 0 { 0 } else { read_number(&self.packed, from) };
-        let rows = if matches!(tag & TAG, 4..=6) { read_number(&self.packed, from) } else { 0 };
+        let rows = if has_number(tag & TAG) { read_number(&self.packed, from) } else { 0 };
         Some(Edit { at, cut, piece: Piece::unpack(tag & TAG, rows) })
     }
 }
@@ -216,6 +240,21 @@ impl Texts {
                 out.extend_from_slice(self.metric());
             }
             Piece::MetricValue => out.extend_from_slice(self.metric()),
+            Piece::ShardMember { shard } => {
+                put_shard_key(out);
+                put_number(shard, out);
+            }
+            Piece::ShardColumn => {
+                put_shard_key(out);
+                out.push(b'[');
+            }
+            Piece::ShardElement { shard, last } => {
+                match shard {
+                    Some(shard) => put_number(shard, out),
+                    None => out.extend_from_slice(b"null"),
+                }
+                out.push(if last { b']' } else { b',' });
+            }
         }
     }
 
@@ -239,6 +278,21 @@ impl Texts {
             _ => edit,
         }
     }
+}
+
+fn put_shard_key(out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(SHARD_ATTRIBUTE.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+/// A shard's number, at most three digits.
+#[allow(clippy::cast_possible_truncation)] // a digit fits
+fn put_number(number: usize, out: &mut Vec<u8>) {
+    if number >= 10 {
+        put_number(number / 10, out);
+    }
+    out.push(b'0' + (number % 10) as u8);
 }
 
 /// Rows of a stamp column made at a time.
@@ -367,6 +421,10 @@ mod tests {
         tape.push(5, 0, Piece::StampColumn { comma: false, rows: 600 });
         tape.push(300, 1, Piece::StampColumnValue { rows: 0 });
         tape.push(301, 0, Piece::MetricMember { comma: true });
+        tape.push(310, 0, Piece::ShardMember { shard: 255 });
+        tape.push(320, 0, Piece::ShardColumn);
+        tape.push(320, 0, Piece::ShardElement { shard: Some(7), last: false });
+        tape.push(320, 0, Piece::ShardElement { shard: None, last: true });
         tape.push(400, 100, Piece::Nothing);
         (&[b'x'; 500], tape)
     }

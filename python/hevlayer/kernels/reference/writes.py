@@ -17,7 +17,8 @@ from hevlayer.kernels.reference.tree import (
     shown,
     uuid_key,
 )
-from hevlayer.kernels.splice import RESERVED_PREFIX, STAMP_ATTRIBUTE
+from hevlayer.kernels.reference.shards import shard_of
+from hevlayer.kernels.splice import RESERVED_PREFIX, SHARD_ATTRIBUTE, STAMP_ATTRIBUTE
 
 _LAYER_FIELDS = ("upserts", "patches")
 _NATIVE_FIELDS = (
@@ -73,6 +74,7 @@ class WriteTwin:
 
     body: bytes
     patch_method: bool = False
+    shards: int | None = None
     dialect: str = "native"
     upserts: int = 0
     patches: int = 0
@@ -183,6 +185,16 @@ class WriteTwin:
             self.ids_known = False
         self.keys.extend(key for key in keys if key is not None and key not in self.keys)
 
+    def _shard(self, value: Json) -> Number | None:
+        """The shard of an id, None when it cannot be read or the namespace has none."""
+        if self.shards is None:
+            return None
+        if isinstance(value, Number):
+            return Number(str(shard_of(int(value), self.shards))) if is_uint(value) else None
+        if isinstance(value, str) and not has_lone_surrogate(value):
+            return Number(str(shard_of(value, self.shards)))
+        return None
+
     def _reserved(self, place: str, name: str) -> None:
         self._refuse(
             f"{place}: `{shown(name)}` is reserved: names that begin with `{RESERVED_PREFIX}` cannot be written"
@@ -211,17 +223,21 @@ class WriteTwin:
             self.ids_known = False
             return row
         ids = 0
+        shard: Number | None = None
 
         def each(name: str, value: Json) -> None:
-            nonlocal ids
+            nonlocal ids, shard
             if name == "id":
                 ids += 1
+                shard = self._shard(value)
                 if ids > 1:
                     self._refuse("duplicate field `id`", "bad_json")
                 self._id(value)
 
         out = self._stamped(f"{field_name}[{at}]", row, each)
         self.ids_known = self.ids_known and ids > 0
+        if shard is not None:
+            out.append((SHARD_ATTRIBUTE, shard))
         return out
 
     def _columns(self, field_name: str, columns: Pairs) -> Json:
@@ -247,6 +263,8 @@ class WriteTwin:
         out = Pairs((name, column if name == STAMP_ATTRIBUTE else value) for name, value in columns)  # type: ignore[misc]
         if all(name != STAMP_ATTRIBUTE for name, _ in columns):
             out.append((STAMP_ATTRIBUTE, column))  # type: ignore[arg-type]
+        if self.shards is not None and ids:
+            out.append((SHARD_ATTRIBUTE, [self._shard(element) for element in ids]))
         return out
 
     def _patch_by_filter(self, operation: Pairs) -> Json:
@@ -279,6 +297,7 @@ class WriteTwin:
             self._refuse(f"{place}: expected an object")
             return row
         out = Pairs()
+        shard: Number | None = None
         seen: set[str] = set()
         for name, value in row:
             if name in ("id", "vector", "attributes"):
@@ -289,6 +308,7 @@ class WriteTwin:
                 if not isinstance(value, str):
                     self._refuse(f"{place}.id: expected a string or an unsigned integer")
                 self._id(value)
+                shard = self._shard(value)
                 out.append((name, value))
             elif name == "vector":
                 if field_name == "patches":
@@ -307,6 +327,8 @@ class WriteTwin:
             self._refuse(f"{place}: `id` is required")
         if all(name != STAMP_ATTRIBUTE for name, _ in out):
             out.append((STAMP_ATTRIBUTE, _Stamps()))  # type: ignore[arg-type]
+        if shard is not None:
+            out.append((SHARD_ATTRIBUTE, shard))
         return out
 
     def _attributes(self, place: str, attributes: Json) -> Iterator[tuple[str, Json]]:

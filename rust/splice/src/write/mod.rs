@@ -56,7 +56,15 @@ impl WriteScan {
     /// # Errors
     /// The body is not JSON, breaks a rule, or asks for what is not built.
     pub fn new(body: &[u8], patch_method: bool) -> Result<Self, SpliceError> {
-        let mut walk = Walk::new(body, patch_method);
+        Self::sharded(body, patch_method, None)
+    }
+
+    /// The same for a namespace of so many shards, whose rows are stamped with theirs.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn sharded(body: &[u8], patch_method: bool, shards: Option<u32>) -> Result<Self, SpliceError> {
+        let mut walk = Walk::new(body, patch_method, shards);
         let mut reader = Reader::new(body);
         walk.body(&mut reader).and_then(|()| reader.finish()).map_err(|fault| fault.explain(body))?;
         walk.conclude()

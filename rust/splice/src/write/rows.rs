@@ -1,8 +1,10 @@
 //! Rows, columns and patches: ids noted, stamps put in, the Layer dialect's rows flattened.
 
 use super::field::Field;
-use super::read_id;
+use super::{read_id, Id};
 use super::walk::Walk;
+use hevlayer_doc::shard::{text_shard, uint_shard};
+
 use crate::error::{Parsed, SpliceError};
 use crate::prune::Pruner;
 use crate::reader::{Key, Kind, Reader};
@@ -55,6 +57,23 @@ impl<'a> Walk<'a> {
                 shown(&String::from_utf8_lossy(&name))
             ))
         });
+    }
+
+    /// The shard of the id that was just read from `start`, in a namespace that has shards.
+    fn shard(&self, reader: &Reader<'a>, start: usize) -> Option<usize> {
+        let shards = self.shards?;
+        let shard = match read_id(&self.body[start..reader.at])? {
+            Id::Uint(number) => uint_shard(number, shards),
+            Id::String(name) => text_shard(&name, shards),
+        };
+        Some(shard as usize)
+    }
+
+    /// Puts the shard of a row behind its stamp.
+    fn shard_member(&mut self, at: usize, shard: Option<usize>) {
+        if let Some(shard) = shard {
+            self.scan.tape.push(at, 0, Piece::ShardMember { shard });
+        }
     }
 
     /// Notes the id at the current position.
@@ -115,13 +134,17 @@ impl<'a> Walk<'a> {
     fn row(&mut self, reader: &mut Reader<'a>, field: Field, index: usize) -> Parsed<()> {
         let mut has_id = false;
         let mut stamped = false;
+        let mut shard = None;
         let span = reader.members(|reader, key| match self.row_key(key) {
             RowKey::Id => {
                 if has_id {
                     self.refuse_duplicate(key.start, "id");
                 }
                 has_id = true;
-                self.id(reader)
+                let start = reader.at;
+                self.id(reader)?;
+                shard = self.shard(reader, start);
+                Ok(())
             }
             RowKey::Stamp => {
                 stamped = true;
@@ -138,6 +161,7 @@ impl<'a> Walk<'a> {
             let comma = span.last_end.is_some();
             self.scan.tape.push(span.close, 0, Piece::StampMember { comma });
         }
+        self.shard_member(span.close, shard);
         Ok(())
     }
 
@@ -146,6 +170,7 @@ impl<'a> Walk<'a> {
         let mut rows = None;
         // A caller's stamps may stand before the ids, whose number they take.
         let mut stamps = Vec::new();
+        let mut shards = Vec::new();
         let span = reader.members(|reader, key| match self.row_key(key) {
             RowKey::Id => {
                 if has_id {
@@ -158,7 +183,12 @@ impl<'a> Walk<'a> {
                 let mut ids = 0;
                 reader.elements(|reader, index| {
                     ids = index + 1;
-                    self.id(reader)
+                    let start = reader.at;
+                    self.id(reader)?;
+                    if self.shards.is_some() {
+                        shards.push(self.shard(reader, start));
+                    }
+                    Ok(())
                 })?;
                 rows = Some(ids);
                 Ok(())
@@ -188,6 +218,12 @@ impl<'a> Walk<'a> {
         }
         for (start, end) in stamps {
             self.scan.tape.push(start, end - start, Piece::StampColumnValue { rows });
+        }
+        if let Some(last) = shards.len().checked_sub(1) {
+            self.scan.tape.push(span.close, 0, Piece::ShardColumn);
+            for (row, shard) in shards.into_iter().enumerate() {
+                self.scan.tape.push(span.close, 0, Piece::ShardElement { shard, last: row == last });
+            }
         }
         Ok(())
     }
@@ -309,6 +345,7 @@ impl<'a> Walk<'a> {
         if !seen.stamped {
             self.scan.tape.push(span.close, 0, Piece::StampMember { comma: kept });
         }
+        self.shard_member(span.close, seen.shard);
         Ok(())
     }
 
@@ -330,7 +367,9 @@ impl<'a> Walk<'a> {
                 if !matches!(kind, Kind::String | Kind::Number | Kind::Broken) {
                     self.refuse_layer(field, index, "id", "expected a string or an unsigned integer");
                 }
+                let start = reader.at;
                 self.id(reader)?;
+                seen.shard = self.shard(reader, start);
             }
             RowKey::Vector => {
                 if std::mem::replace(&mut seen.vector, true) {
@@ -423,4 +462,5 @@ struct LayerRow {
     vector: bool,
     attributes: bool,
     stamped: bool,
+    shard: Option<usize>,
 }

@@ -14,6 +14,8 @@ use crate::Dialect;
 pub(super) struct Walk<'a> {
     pub(super) body: &'a [u8],
     patch_method: bool,
+    /// The namespace's number of shards, when its rows are to be stamped with theirs.
+    pub(super) shards: Option<u32>,
     pub(super) scan: WriteScan,
     /// Fields that stand in the body, also as null.
     seen: u32,
@@ -26,7 +28,7 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub fn new(body: &'a [u8], patch_method: bool) -> Self {
+    pub fn new(body: &'a [u8], patch_method: bool, shards: Option<u32>) -> Self {
         let scan = WriteScan {
             dialect: Dialect::Native,
             upserts: 0,
@@ -43,7 +45,7 @@ impl<'a> Walk<'a> {
             tape: Tape::default(),
             ids: Positions::default(),
         };
-        Self { body, patch_method, scan, seen: 0, present: 0, foreign: false, refusal: None }
+        Self { body, patch_method, shards, scan, seen: 0, present: 0, foreign: false, refusal: None }
     }
 
     #[cold]

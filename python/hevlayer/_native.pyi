@@ -43,9 +43,7 @@ class WriteScan:
         """
 
     @staticmethod
-    def open(
-        path: str | PathLike[str], *, patch_method: bool = False, shards: int | None = None
-    ) -> WriteScan:
+    def open(path: str | PathLike[str], *, patch_method: bool = False, shards: int | None = None) -> WriteScan:
         """Scans a spooled body in a file, which is mapped, not read. The file must not change while in use; it may be
         unlinked. Raises: SpliceError, OSError."""
 
@@ -216,6 +214,9 @@ def affected_ids(answer: bytes) -> tuple[list[bytes] | None, list[bytes], bytes]
 def id_key(value: str | int, /) -> bytes:
     """The cache key of an id: a tag byte (1 uint, 2 string, 3 uuid) and the value (8 bytes big-endian, UTF-8, 16
     bytes). A `str` is always tagged 2. Raises: OverflowError: not in 0..2^64."""
+
+def shard_of(value: str | int, shards: int, /) -> int:
+    """The shard of an id, as a write's scan stamps it. Raises: OverflowError: not in 0..2^64."""
 
 def uuid_key(text: str) -> bytes | None:
     """The cache key of a uuid in any accepted form (hyphenated, 32 hex, braced, urn), tagged 2 over the canonical

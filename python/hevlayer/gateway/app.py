@@ -52,6 +52,12 @@ from hevlayer.gateway.relay import Relay, RelayRoutes
 from hevlayer.gateway.router import QuickHandler, RouteHandler, Router
 from hevlayer.gateway.routes import ROUTES
 from hevlayer.gateway.scan import CacheAccess, CachedScans, Results, ScanRoutes, Scans
+from hevlayer.gateway.shards.backfill import LEASE as BACKFILL_LEASE
+from hevlayer.gateway.shards.backfill import Backfill
+from hevlayer.gateway.shards.defaults import WriteShards
+from hevlayer.gateway.shards.directory import ShardDirectory
+from hevlayer.gateway.shards.gather import Scatterer
+from hevlayer.gateway.shards.routes import ShardRoutes
 from hevlayer.gateway.shared import SharedState
 from hevlayer.gateway.spool import Intake, Spool
 from hevlayer.gateway.trail import Trail
@@ -66,6 +72,7 @@ from hevlayer.stores.doccache import DocumentCache
 from hevlayer.stores.doccache_aerospike import AerospikeEngine, AerospikeSettings
 from hevlayer.stores.doccache_embedded import EmbeddedEngine
 from hevlayer.stores.doccache_engine import Engine
+from hevlayer.stores.leases import run_leased
 from hevlayer.stores.objects import LocalObjects, MeasuredObjects, ObjectStore
 from hevlayer.stores.turbopuffer import Deadlines, Upstream
 
@@ -168,6 +175,8 @@ class Gateway:
         intake = Intake(self.spool, memory_bytes_max=config.body_memory_bytes_max, bytes_max=config.body_bytes_max)
         self.relay = Relay(self.upstream, self.clock, self.bearers, self.registry, body_bytes_max=config.body_bytes_max)
         relays = RelayRoutes(self.relay, slow=slow, trail=trail)
+        self.objects = MeasuredObjects(self._open_objects(), self.metrics, self.clock)
+        self.shards = ShardDirectory(self.objects, self.clock)
         queries = QueryRoutes(
             self.relay,
             intake,
@@ -178,6 +187,14 @@ class Gateway:
             mode=Mode(config.consistency),
             watermark_age_ms_max=config.watermark_age_ms_max,
             trail=trail,
+            scatterer=Scatterer(
+                self.shards,
+                self.relay,
+                self.metrics,
+                self.clock,
+                permits=config.scatter_permits,
+                text=config.scatter_text,
+            ),
         )
         writes = WriteRoutes(
             self.relay,
@@ -188,6 +205,7 @@ class Gateway:
             self.metrics,
             deadlines=write,
             slow=slow,
+            shards=WriteShards(self.shards, self.upstream.metadata, self.clock, default=config.shard_count),
         )
         owners = self._owners()
         fetches = FetchRoutes(
@@ -237,6 +255,15 @@ class Gateway:
         scan_routes = ScanRoutes(self.scans, self.jobs, results)
         exchanges = RelayedExchanges(self.relay, self.bearers, self.clock)
         hints = HintRoutes(exchanges, warms, rows_max=config.warm_rows_max)
+        self.backfill = Backfill(
+            self.shards,
+            reads,
+            self.upstream,
+            self.bearers,
+            self.clock,
+            rows_per_second=config.shard_backfill_rows_per_second,
+        )
+        shard_routes = ShardRoutes(exchanges, self.shards, self.backfill)
         states = DocumentCacheStates(self.cache, warms.inflight, config.cache_engine)
         self.namespaces = NamespaceRoutes(
             exchanges,
@@ -252,7 +279,9 @@ class Gateway:
                 CleanupStep("document_cache", self._void_deleted),
                 CleanupStep("jobs", self._forget_jobs),
                 CleanupStep("history", self.history.purge, destroys=True),
+                CleanupStep("shards", self._forget_shards, destroys=True),
             ),
+            shard_block=shard_routes.layer_block,
         )
         self.metrics_backend = self._backend(config.metrics_backend_url, quick)
         handlers: Mapping[str, RouteHandler] = {
@@ -267,6 +296,7 @@ class Gateway:
             "fetch_document": checked(fetches.fetch_document),
             "fetch_documents": checked(fetches.fetch_documents),
             **self.namespaces.handlers,
+            "init_namespace": shard_routes.init,
             "hint_cache_warm": hints.hint_cache_warm,
             "warm": warm_routes.warm,
             "list_warm_jobs": warm_routes.list_warm_jobs,
@@ -413,6 +443,12 @@ class Gateway:
     async def _forget_jobs(self, deletion: Deletion) -> None:
         await self.jobs.delete_namespace(deletion.namespace, deletion.started_at_ms)
 
+    async def _forget_shards(self, deletion: Deletion) -> None:
+        await self.shards.delete(deletion.namespace, deletion.started_at_ms)
+
+    async def _backfill_shards(self) -> None:
+        await run_leased(self.shared.leases, BACKFILL_LEASE, self.backfill.run, self.clock)
+
     def _settled_cut(self, namespace: str) -> int | None:
         """The stamp up to which every write of a namespace has a definite answer now, others' as far as known."""
         now_ms = self.stamper.now_ms()
@@ -463,6 +499,9 @@ class Gateway:
         self.supervisor.start("jobs", self.jobs.run)
         self.history.start(self.supervisor)
         self.supervisor.start("results of scans", self.scan_results.run)
+        await self.shards.refresh()
+        self.supervisor.start("shard manifests", self.shards.run)
+        self.supervisor.start("shard backfill", self._backfill_shards)
         if self.access_log.enabled:
             self.supervisor.start("access log", self._flush_access_log)
         self._server = await serve(

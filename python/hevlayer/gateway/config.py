@@ -15,6 +15,7 @@ from typing import Any
 from hevlayer.errors import ConfigurationError
 from hevlayer.gateway.jobs.runner import JOB_SECONDS_MAX
 from hevlayer.gateway.jobs.runner import TTL_SECONDS as TTL_SECONDS_OF_JOBS
+from hevlayer.gateway.shards.limits import BACKFILL_ROWS_PER_SECOND, SCATTER_PERMITS, SHARDS_MAX
 from hevlayer.settings import (
     JointRule,
     choice,
@@ -26,6 +27,7 @@ from hevlayer.settings import (
     seconds,
     setting,
     settings_of,
+    switch,
     text,
     token,
     whole,
@@ -246,6 +248,34 @@ class GatewayConfig:
         "NAMESPACE_LIST_CACHE_TTL_MS",
         whole(0, 3_600_000),
         "for which GET /v2/namespaces is answered from memory, in milliseconds",
+        section=_NAMESPACES,
+    )
+    shard_count: int = setting(
+        1,
+        "LAYER_SHARD_COUNT",
+        whole(1, SHARDS_MAX),
+        "shards that a namespace gets with its first write; 1: none",
+        section=_NAMESPACES,
+    )
+    scatter_permits: int = setting(
+        SCATTER_PERMITS,
+        "LAYER_SCATTER_PERMITS",
+        whole(2, 16),
+        "of the upstream's 16 permits of a namespace that scattered queries take at a time",
+        section=_NAMESPACES,
+    )
+    scatter_text: bool = setting(
+        False,
+        "LAYER_SCATTER_TEXT",
+        switch,
+        "also full-text and score rankings are scattered",
+        section=_NAMESPACES,
+    )
+    shard_backfill_rows_per_second: int = setting(
+        BACKFILL_ROWS_PER_SECOND,
+        "LAYER_SHARD_BACKFILL_ROWS_PER_SECOND",
+        whole(1, 1_000_000),
+        "at which rows of a namespace that has become sharded get their shards",
         section=_NAMESPACES,
     )
 

@@ -80,6 +80,7 @@ class RouteContext:
     has_filter = False
     has_rank_by = False
     legs = 0
+    shards = 0
     rows = 0
     grant: "Grant | None" = None
     reply: Reply

@@ -23,6 +23,7 @@ ROUTES: tuple[RouteSpec, ...] = (
     RouteSpec("PATCH", f"{_NS1}/metadata", "update_metadata", "update_metadata", _R),
     RouteSpec("GET", f"{_NS1}/schema", "schema", "schema", _R, Family.HEAD),
     RouteSpec("POST", f"{_NS1}/schema", "update_schema", "update_schema", _R),
+    RouteSpec("POST", f"{_NS2}/init", "init_namespace", "init_namespace", _R),
     RouteSpec("DELETE", _NS2, "delete_namespace", "delete_namespace", _R),
     RouteSpec("GET", f"{_NS1}/hint_cache_warm", "hint_cache_warm", "hint_cache_warm", _R),
     # Long operations and debugging, as the upstream has them.

@@ -18,18 +18,18 @@ def scan_query(body: bytes) -> QueryScan:
         raise refusal(error) from error
 
 
-def scan_write(body: bytes, *, patch_method: bool) -> WriteScan:
+def scan_write(body: bytes, *, patch_method: bool, shards: int | None = None) -> WriteScan:
     """Raises: MalformedJsonError, ValidationError, NotSupportedError."""
     try:
-        return WriteScan(body, patch_method=patch_method)
+        return WriteScan(body, patch_method=patch_method, shards=shards)
     except SpliceError as error:
         raise refusal(error) from error
 
 
-def scan_spooled_write(path: Path, *, patch_method: bool) -> WriteScan:
+def scan_spooled_write(path: Path, *, patch_method: bool, shards: int | None = None) -> WriteScan:
     """Scans a body in a file. Raises: as `scan_write`; OSError."""
     try:
-        return WriteScan.open(str(path), patch_method=patch_method)
+        return WriteScan.open(str(path), patch_method=patch_method, shards=shards)
     except SpliceError as error:
         raise refusal(error) from error
 

@@ -274,6 +274,12 @@ LOGICAL_BYTES = _level(
     "Size of a namespace as the upstream last reported it.",
     "sum by (namespace) (hevlayer_tpuf_logical_bytes)",
 )
+SCATTERED_QUERIES = _count(
+    "layer_scattered_queries_total",
+    "query",
+    ("namespace",),
+    "Queries of sharded namespaces that went upstream as one leg a shard.",
+)
 OBJECT_OPERATION = _timing(
     "layer_s3_op_duration_seconds",
     "storage",

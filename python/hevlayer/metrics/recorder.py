@@ -93,6 +93,7 @@ class Metrics:
         self.cache_breaker_open = registry.gauge(declared.CACHE_BREAKER_OPEN)
         self._bytes_written = registry.counter(declared.BYTES_WRITTEN)
         self._logical_bytes = registry.gauge(declared.LOGICAL_BYTES)
+        self._scattered_queries = registry.counter(declared.SCATTERED_QUERIES)
         self._object_operation = registry.histogram(declared.OBJECT_OPERATION)
         self._scans = registry.counter(declared.SCANS)
         self._scan_duration = registry.histogram(declared.SCAN_DURATION)
@@ -265,6 +266,10 @@ class Metrics:
     def observe_permit_wait(self, lane: str, seconds: float, *, granted: bool) -> None:
         """One wait for permits of the upstream, also one that was not needed."""
         self._permit_wait.bind(lane, "granted" if granted else "given_up").observe(seconds)
+
+    def count_scatter(self, namespace: str) -> None:
+        """One query that is sent as legs."""
+        self._scattered_queries.bind(self.namespaces.label(namespace)).inc()
 
     def observe_object_operation(self, operation: str, status: str, seconds: float) -> None:
         """One operation of the object store. `status` is `ok` or the kind of its error."""

@@ -56,6 +56,11 @@ class _FileLease:
         self._file.close()
 
 
+def _unlock(locking: "asyncio.Future[IO[bytes] | None]") -> None:
+    if not locking.cancelled() and locking.exception() is None and (file := locking.result()) is not None:
+        file.close()
+
+
 class FileLeases:
     """Leases among the processes of one machine that share a directory."""
 
@@ -64,7 +69,13 @@ class FileLeases:
         self.held: dict[str, Lease] = {}
 
     async def try_acquire(self, name: str) -> Lease | None:
-        file = await asyncio.to_thread(self._lock, name)
+        locking = asyncio.ensure_future(asyncio.to_thread(self._lock, name))
+        try:
+            file = await asyncio.shield(locking)
+        except asyncio.CancelledError:
+            # The thread goes on; a lock that nobody holds would keep the others out.
+            locking.add_done_callback(_unlock)
+            raise
         if file is None:
             return None
         lease = self.held[name] = _FileLease(self, name, file)

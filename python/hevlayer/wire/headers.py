@@ -6,6 +6,7 @@ from hevlayer.http.messages import Headers
 
 CONSISTENCY = b"x-layer-consistency"
 STABLE_AS_OF = b"x-layer-stable-as-of"
+SHARDS = b"x-layer-shards"
 
 # Everything a Turbopuffer client sends that the upstream may read. Authorization, host, framing and tracing are
 # written by us; cookies, hop-by-hop headers and x-layer-* never pass.

@@ -4,7 +4,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use hevlayer_doc::id;
+use hevlayer_doc::{id, shard};
 use hevlayer_splice as splice;
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
@@ -406,6 +406,18 @@ fn id_key<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
 }
 
 #[pyfunction]
+#[pyo3(signature = (value, shards, /))]
+fn shard_of(value: &Bound<'_, PyAny>, shards: u32) -> PyResult<u32> {
+    if let Ok(text) = value.cast::<PyString>() {
+        Ok(shard::text_shard(text.to_cow()?.as_ref(), shards))
+    } else if value.is_instance_of::<PyInt>() {
+        Ok(shard::uint_shard(value.extract::<u64>()?, shards))
+    } else {
+        Err(PyTypeError::new_err("an id is a str or an int"))
+    }
+}
+
+#[pyfunction]
 fn uuid_key<'py>(py: Python<'py>, text: &str) -> Option<Bound<'py, PyBytes>> {
     id::uuid_text_key(text).map(|key| PyBytes::new(py, &key))
 }
@@ -422,6 +434,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(query_shape, module)?)?;
     module.add_function(wrap_pyfunction!(answer_ids, module)?)?;
     module.add_function(wrap_pyfunction!(id_key, module)?)?;
+    module.add_function(wrap_pyfunction!(shard_of, module)?)?;
     module.add_function(wrap_pyfunction!(uuid_key, module)?)?;
     Ok(())
 }

@@ -17,6 +17,7 @@ EVERY_OPTION = [
 ]
 # One of these obeys the rule of any option, whatever it is.
 TEXTS = (
+    "16",
     "1",
     "5000",
     "1048576",

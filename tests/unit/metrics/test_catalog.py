@@ -87,6 +87,7 @@ def exercised():
     metrics.observe_poll("stable", 0.01)
     metrics.set_logical_bytes("films", 1_000)
     metrics.count_cleanup("watermark", ok=True)
+    metrics.count_scatter("films")
     metrics.observe_object_operation("get", "busy", 0.02)
     metrics.observe_job("warm", "completed", 3.0)
     metrics.observe_permit_wait("background", 0.1, granted=True)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -149,3 +150,26 @@ async def test_a_cancelled_loop_stops_its_work_and_gives_the_lease_back():
     with pytest.raises(asyncio.CancelledError):
         await loop
     assert (work.running, office.released) == (0, 1)
+
+
+async def test_a_lease_that_is_given_up_while_it_is_asked_for_is_free(tmp_path, monkeypatch):
+    held = FileLeases(tmp_path)
+    asked, go = threading.Event(), threading.Event()
+    lock = held._lock
+
+    def slow(name):
+        asked.set()
+        go.wait(30)
+        return lock(name)
+
+    monkeypatch.setattr(held, "_lock", slow)
+    asking = asyncio.ensure_future(held.try_acquire("a"))
+    await asyncio.to_thread(asked.wait, 30)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    go.set()
+    async with asyncio.timeout(30):
+        while (lease := await FileLeases(tmp_path).try_acquire("a")) is None:
+            pass
+    await lease.release()

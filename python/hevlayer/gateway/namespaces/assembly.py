@@ -8,7 +8,7 @@ from hevlayer.gateway.namespaces.cleanup import Cleanup, CleanupStep, own_steps
 from hevlayer.gateway.namespaces.delete import DeleteRoutes
 from hevlayer.gateway.namespaces.exchange import Exchanges
 from hevlayer.gateway.namespaces.listing import CACHE_TTL_MS, ListingRoutes
-from hevlayer.gateway.namespaces.metadata import MetadataRoutes, SchemaStripper
+from hevlayer.gateway.namespaces.metadata import MetadataRoutes, SchemaStripper, ShardBlock, no_shards
 from hevlayer.gateway.observe.cache_state import CacheStates
 from hevlayer.gateway.router import RouteHandler
 from hevlayer.metrics import Metrics
@@ -34,8 +34,9 @@ class NamespaceRoutes:
         *,
         listing_ttl_ms: int = CACHE_TTL_MS,
         steps: Sequence[CleanupStep] = (),
+        shard_block: ShardBlock = no_shards,
     ) -> None:
-        self.metadata = MetadataRoutes(exchanges, registry, cache_states, strip_schema, metrics, clock)
+        self.metadata = MetadataRoutes(exchanges, registry, cache_states, strip_schema, metrics, clock, shard_block)
         self.listing = ListingRoutes(exchanges, registry, cache_states, metrics, clock, ttl_ms=listing_ttl_ms)
         cleanup = Cleanup((*own_steps(registry, self.listing.forget), *steps), metrics)
         self.deletes = DeleteRoutes(exchanges, store, cleanup, registry, credentials, clock)

@@ -1,6 +1,6 @@
 """Namespace metadata: the upstream's answer with `id` and the `layer` block added."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from hevlayer.clock import Clock
 from hevlayer.gateway.consistency import NamespaceView, Registry
@@ -18,10 +18,18 @@ SchemaStripper = Callable[[bytes, str | None], bytes]
 """Removes reserved attributes from a schema map: (body, the top-level key that holds it)."""
 
 
-def layer_block(view: NamespaceView, cache: CacheState) -> dict[str, object]:
-    """What we add to a namespace's metadata: the watermark, whether the last poll found the index up to date, and how
-    much of it the document cache holds."""
-    return {"stable_as_of": view.watermark_ms, "is_stable": view.is_stable, "cache_state": cache.as_json()}
+ShardBlock = Callable[[str], Mapping[str, object]]
+"""What is told of a namespace's shards."""
+
+
+def no_shards(_namespace: str) -> Mapping[str, object]:
+    return {}
+
+
+def layer_block(view: NamespaceView, cache: CacheState, shards: Mapping[str, object]) -> dict[str, object]:
+    """What we add to a namespace's metadata: the watermark, whether the last poll found the index up to date, how much
+    of it the document cache holds, and its shards."""
+    return {"stable_as_of": view.watermark_ms, "is_stable": view.is_stable, "cache_state": cache.as_json(), **shards}
 
 
 class MetadataRoutes:
@@ -35,7 +43,9 @@ class MetadataRoutes:
         strip_schema: SchemaStripper,
         metrics: Metrics,
         clock: Clock,
+        shard_block: ShardBlock = no_shards,
     ) -> None:
+        self._shard_block = shard_block
         self._exchanges = exchanges
         self._registry = registry
         self._cache_states = cache_states
@@ -63,7 +73,10 @@ class MetadataRoutes:
             return answer.relayed()
         view = self._registry.view(context.namespace, context.credential.scope)
         cache = await self._cache_states.cache_state(context.namespace, view.watermark_ms)
-        members = {"id": _printable(context.namespace), "layer": layer_block(view, cache)}
+        members = {
+            "id": _printable(context.namespace),
+            "layer": layer_block(view, cache, self._shard_block(context.namespace)),
+        }
         enriched = add_members(answer.body, members)
         return answer.relayed(None if enriched is None else self._strip_schema(enriched, "schema"))
 

@@ -76,9 +76,34 @@ SCHEMAS: dict[str, Schema] = {
         {
             "stable_as_of": described(ref("Watermark"), "The watermark; null before the first poll that gave one."),
             "is_stable": boolean("The last poll found the index up to date."),
+            "shard_count": integer("1 where the namespace is not sharded.", minimum=1, maximum=256),
+            "shard_state": words("unsharded", "backfilling", "ready"),
+            "shard_lag_rows": integer("Rows that do not carry their shard yet, where that was counted.", minimum=0),
+            "scatter_gather_active": boolean("Ranked queries go up as one leg a shard."),
             "cache_state": ref("CacheState"),
         },
         ["stable_as_of", "is_stable"],
+    ),
+    "InitRequest": obj(
+        {
+            "shard_count": nullable(integer("It cannot be changed later.", minimum=2, maximum=256)),
+            "schema_version": anything(),
+        }
+    ),
+    "InitAnswer": obj(
+        {
+            "namespace": string(),
+            "layer": obj(
+                {
+                    "shard_count": integer("1 where the namespace is not sharded.", minimum=1, maximum=256),
+                    "shard_state": words("unsharded", "backfilling", "ready"),
+                    "shard_lag_rows": integer(minimum=0),
+                    "scatter_gather_active": boolean(),
+                },
+                ["shard_count", "shard_state", "scatter_gather_active"],
+            ),
+        },
+        ["namespace", "layer"],
     ),
     "NamespaceMetadata": obj(
         {

@@ -286,6 +286,16 @@ OPERATIONS: dict[str, Operation] = {
         (*UPSTREAM, 413, 422),
         body=_json("FetchRequest"),
     ),
+    "init_namespace": Operation(
+        "Make a namespace sharded",
+        _NAMESPACES,
+        _ok("InitAnswer", "Its shards, also when it had them already."),
+        (*UPSTREAM, 413, 422),
+        body=_json("InitRequest"),
+        body_required=False,
+        text="409 when it has another number of shards. Rows that are there get their shards from a job; meanwhile "
+        "every query finds every row. Without `shard_count` it tells what is.",
+    ),
     "warm": Operation(
         "Warm the document cache",
         _JOBS,

@@ -22,7 +22,7 @@ from hevlayer.http.messages import Headers, Response
 from hevlayer.kernels.splice import QueryScan
 from hevlayer.metrics.billing import read_billing
 from hevlayer.stores.turbopuffer import Answer, upstream_error
-from hevlayer.wire.headers import CONSISTENCY, STABLE_AS_OF, accepts_gzip, response_headers
+from hevlayer.wire.headers import CONSISTENCY, SHARDS, STABLE_AS_OF, accepts_gzip, response_headers
 
 OK = 200
 TOO_MANY_REQUESTS = 429
@@ -30,6 +30,16 @@ TOO_MANY_REQUESTS = 429
 _HIDING_STATUSES = frozenset({401, 403, 404})
 _CONSISTENCY_HEADERS = {each: (CONSISTENCY, each.value.encode()) for each in Consistency}
 _HEADER_TEXTS = {each: each.value for each in Consistency}
+
+
+class Scatterer(Protocol):
+    """Sends the queries of sharded namespaces."""
+
+    def scatters(self, namespace: str) -> bool:
+        """The namespace is sharded."""
+
+    async def query(self, context: RouteContext, body: bytes) -> Answer | None:
+        """None: the query goes up as the one request that it is. Raises: UpstreamError, GatewayTimeoutError."""
 
 
 class Views(Protocol):
@@ -61,7 +71,9 @@ class QueryRoutes:
         mode: Mode,
         watermark_age_ms_max: int,
         trail: Trail | None = None,
+        scatterer: Scatterer | None = None,
     ) -> None:
+        self.scatterer = scatterer
         self.relay = relay
         self.views = views
         self.metrics = metrics
@@ -100,7 +112,10 @@ class QueryRoutes:
         headers = self.relay.headers(context, identity=change.answer)
         call = _Call(context, scan, body, headers, change.excludes, vector, gzipped)
         consistency, answer = await self._carry_out(call, read)
-        return await self._answer(call, change, answer, consistency, view.watermark_ms)
+        response = await self._answer(call, change, answer, consistency, view.watermark_ms)
+        if context.shards:
+            response.headers.append((SHARDS, b"%d" % context.shards))
+        return response
 
     async def conclude(
         self,
@@ -168,6 +183,10 @@ class QueryRoutes:
         body = call.scan.render(
             eventual=eventual, watermark_ms=watermark_ms, exclude_reserved=call.excludes, vector=call.vector
         )
+        if self.scatterer is not None:
+            gathered = await self.scatterer.query(call.context, body)
+            if gathered is not None:
+                return gathered
         if call.gzipped:
             original = call.context.request.body.whole
             if body is call.body and original is not None:

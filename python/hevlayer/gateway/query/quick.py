@@ -43,6 +43,9 @@ class QuickQueries:
         head, body = request.head, request.body.whole
         if head is None or body is None or len(body) > self._body_bytes_max or head.flags & ENCODED:
             return False
+        scatterer = self.routes.scatterer
+        if scatterer is not None and scatterer.scatters(context.namespace):
+            return False
         try:
             scan = QueryScan(body)
         except SpliceError:

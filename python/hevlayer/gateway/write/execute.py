@@ -59,6 +59,12 @@ class Views(Protocol):
     def view(self, namespace: str, scope: bytes) -> NamespaceView: ...
 
 
+class Shards(Protocol):
+    """The number of shards that a namespace's rows are stamped for, None for none."""
+
+    async def shard_count(self, namespace: str, bearer: bytes | None) -> int | None: ...
+
+
 class WriteMetrics(Protocol):
     """What writes count."""
 
@@ -79,7 +85,9 @@ class WriteRoutes:
         *,
         deadlines: Deadlines,
         slow: Deadlines,
+        shards: Shards | None = None,
     ) -> None:
+        self._shards = shards
         self._relay = relay
         self._intake = intake
         self._views = views
@@ -95,15 +103,22 @@ class WriteRoutes:
         patch_method = context.request.method == "PATCH"
         if isinstance(body, SpooledBody):
             try:
-                scan = await asyncio.to_thread(scan_spooled_write, body.path, patch_method=patch_method)
+                shards = await self._shard_count(context)
+                scan = await asyncio.to_thread(scan_spooled_write, body.path, patch_method=patch_method, shards=shards)
                 return await self._send(context, _Spooled(scan, body))
             finally:
                 body.close()
+        shards = await self._shard_count(context)
         if len(body) < OFF_LOOP_BYTES:
-            scan = scan_write(body, patch_method=patch_method)
+            scan = scan_write(body, patch_method=patch_method, shards=shards)
         else:
-            scan = await asyncio.to_thread(scan_write, body, patch_method=patch_method)
+            scan = await asyncio.to_thread(scan_write, body, patch_method=patch_method, shards=shards)
         return await self._send(context, _InMemory(scan, body))
+
+    async def _shard_count(self, context: RouteContext) -> int | None:
+        if self._shards is None:
+            return None
+        return await self._shards.shard_count(context.namespace, context.credential.bearer)
 
     async def _send(self, context: RouteContext, source: "_InMemory | _Spooled") -> Response:
         scan = source.scan

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from hevlayer.kernels.reference.shards import shard_of
 from hevlayer.kernels.reference.tree import (
     Json,
     Number,
@@ -17,7 +18,6 @@ from hevlayer.kernels.reference.tree import (
     shown,
     uuid_key,
 )
-from hevlayer.kernels.reference.shards import shard_of
 from hevlayer.kernels.splice import RESERVED_PREFIX, SHARD_ATTRIBUTE, STAMP_ATTRIBUTE
 
 _LAYER_FIELDS = ("upserts", "patches")

@@ -30,7 +30,7 @@ IS_UPSTREAM = b"x-layer-consistency: upstream"
 CLEANED_UP = (
     b',"layer":{"cleanup":"done","steps":[{"step":"watermark","status":"done"},{"step":"listing","status":"done"},'
     b'{"step":"document_cache","status":"done"},{"step":"jobs","status":"done"},'
-    b'{"step":"history","status":"done"}]}'
+    b'{"step":"history","status":"done"},{"step":"shards","status":"done"}]}'
 )
 WARMED = (
     b',"namespace":"a b/\xc3\xa7","turbopuffer":{"enabled":true,"status":"started"},'
@@ -38,7 +38,8 @@ WARMED = (
 )
 NAMED = (
     b',"id":"a b/\xc3\xa7","layer":{"stable_as_of":null,"is_stable":false,'
-    b'"cache_state":{"state":"cold","warmed_through_ms":null,"warm_inflight":false}}'
+    b'"cache_state":{"state":"cold","warmed_through_ms":null,"warm_inflight":false}'
+    b',"shard_count":1,"shard_state":"unsharded","scatter_gather_active":false}'
 )
 METADATA = b'{ "schema": {"id" : {"type":"uint"}},\n "created_at":"2026-11-16T10:00:00Z" , "a":1.0e2 }'
 SCHEMA = b'{"id":{"type":"uint"} , "t":{"type" :"string"}}\n'

@@ -263,6 +263,7 @@ async def test_metadata_is_asked_for_uncompressed(bench, prefix):
     seen = await exchange(bench, request(b"GET", prefix + b"/v2/namespaces/a/metadata", headers=headers), OK)
     assert seen.sent == message(b"GET /v2/namespaces/a/metadata HTTP/1.1", FORWARDED_HEADERS_IDENTITY)
     cache = b'"cache_state":{"state":"cold","warmed_through_ms":null,"warm_inflight":false}'
+    cache += b',"shard_count":1,"shard_state":"unsharded","scatter_gather_active":false'
     added = b'{"id":"a","layer":{"stable_as_of":null,"is_stable":false,' + cache + b"}}"
     assert seen.received == message(b"HTTP/1.1 200 OK", (*OK_HEADERS, b"content-length: %d" % len(added)), added)
 

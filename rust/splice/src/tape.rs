@@ -45,7 +45,6 @@ pub(crate) enum Piece {
     },
 }
 
-
 impl Piece {
     fn pack(self) -> (u8, usize) {
         match self {

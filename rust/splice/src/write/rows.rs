@@ -1,8 +1,8 @@
 //! Rows, columns and patches: ids noted, stamps put in, the Layer dialect's rows flattened.
 
 use super::field::Field;
-use super::{read_id, Id};
 use super::walk::Walk;
+use super::{read_id, Id};
 use hevlayer_doc::shard::{text_shard, uint_shard};
 
 use crate::error::{Parsed, SpliceError};

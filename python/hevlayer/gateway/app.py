@@ -175,7 +175,6 @@ class Gateway:
         intake = Intake(self.spool, memory_bytes_max=config.body_memory_bytes_max, bytes_max=config.body_bytes_max)
         self.relay = Relay(self.upstream, self.clock, self.bearers, self.registry, body_bytes_max=config.body_bytes_max)
         relays = RelayRoutes(self.relay, slow=slow, trail=trail)
-        self.objects = MeasuredObjects(self._open_objects(), self.metrics, self.clock)
         self.shards = ShardDirectory(self.objects, self.clock)
         queries = QueryRoutes(
             self.relay,

@@ -234,7 +234,7 @@ class UpstreamConnection(asyncio.Protocol):
         stream = self._stream
         if isinstance(event, bytes):
             if stream is not None:
-                stream.feed(event)
+                stream.put(event)
         elif isinstance(event, bool):
             if stream is not None:
                 stream.finish()
@@ -245,7 +245,7 @@ class UpstreamConnection(asyncio.Protocol):
             if receiver is not None and not receiver.done():
                 receiver.set_result(ArrivedResponse(event, None))
         else:
-            self._stream = stream = ResponseStream(self, [], self._pool.config.stream_buffer_bytes)
+            self._stream = stream = ResponseStream(self, self._pool.config.stream_buffer_bytes)
             if self._receiver is not None and not self._receiver.done():
                 self._receiver.set_result(ArrivedResponse(event, stream))
 

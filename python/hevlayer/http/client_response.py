@@ -1,98 +1,53 @@
 """What a client's request returns."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Protocol
 
-from hevlayer.http.errors import HttpClientError
+from hevlayer.http.chunks import ChunkBuffer, ChunkSource
 from hevlayer.http.messages import Headers, find_header
 from hevlayer.kernels.http import ResponseHead
 
 
-class StreamSource(Protocol):
+class StreamSource(ChunkSource, Protocol):
     """The connection that an answer arrives on."""
-
-    def update_reading(self) -> None:
-        """Reads or stops reading, as the buffer now demands."""
 
     def abandon(self) -> None:
         """Closes the connection: nobody wants the rest."""
 
 
-class ResponseStream:
+class ResponseStream(ChunkBuffer):
     """An answer's body as it arrives: an async iterator for one reader, which must be closed.
 
     Raises while iterated: TruncatedBody, ProtocolError, TotalTimeout.
     """
 
-    __slots__ = ("_buffer", "_buffer_bytes_max", "_closed", "_error", "_source", "_waiter", "ended", "size")
+    __slots__ = ("_closed", "_peer")
 
-    def __init__(self, source: StreamSource, chunks: list[bytes], buffer_bytes_max: int) -> None:
-        self.ended = False
-        self.size = sum(map(len, chunks))
-        self._source = source
-        self._buffer: deque[bytes] = deque(chunks)
-        self._buffer_bytes_max = buffer_bytes_max
-        self._waiter: asyncio.Future[None] | None = None
-        self._error: HttpClientError | None = None
+    def __init__(self, source: StreamSource, bytes_max: int) -> None:
+        super().__init__(source, bytes_max)
+        self._peer = source
         self._closed = False
-
-    @property
-    def full(self) -> bool:
-        return self.size > self._buffer_bytes_max
-
-    def feed(self, chunk: bytes) -> None:
-        self._buffer.append(chunk)
-        self.size += len(chunk)
-        self._wake()
-        if self.full:
-            self._source.update_reading()
-
-    def finish(self) -> None:
-        self.ended = True
-        self._wake()
-
-    def fail(self, error: HttpClientError) -> None:
-        if not self.ended and self._error is None:
-            self._error = error
-            self._wake()
-
-    def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        while not self._buffer:
-            if self._closed or (self.ended and self._error is None):
+        while (chunk := self.take()) is None:
+            if self._closed:
                 raise StopAsyncIteration
-            if self._error is not None:
-                raise self._error
-            # Bounded by the client's sweep, which fails a body that stalls or runs over its time.
-            self._waiter = asyncio.get_running_loop().create_future()
             try:
-                await self._waiter
+                if not await self.wait():
+                    raise StopAsyncIteration
             except asyncio.CancelledError:
                 await self.aclose()
                 raise
-            finally:
-                self._waiter = None
-        was_full = self.full
-        chunk = self._buffer.popleft()
-        self.size -= len(chunk)
-        if was_full and not self.full and not self.ended:
-            self._source.update_reading()
         return chunk
 
     def unread(self, chunks: Sequence[bytes]) -> None:
         """Puts chunks back that were just read, first first."""
-        self._buffer.extendleft(reversed(chunks))
-        self.size += sum(map(len, chunks))
+        self.put_back(chunks)
 
     async def read(self, limit_bytes: int) -> bytes:
         """The rest of the body. Raises: ValueError: longer than `limit_bytes`; the stream is closed then."""
@@ -111,11 +66,9 @@ class ResponseStream:
         if self._closed:
             return
         self._closed = True
-        self._buffer.clear()
-        self.size = 0
-        self._wake()
+        self.drop()
         if not self.ended:
-            self._source.abandon()
+            self._peer.abandon()
 
     async def __aenter__(self) -> "ResponseStream":
         return self

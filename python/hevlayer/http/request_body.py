@@ -1,11 +1,10 @@
 """Request bodies on the server's side: whole ones, and those that still arrive."""
 
-import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from hevlayer.errors import LayerError, PayloadTooLargeError
+from hevlayer.errors import PayloadTooLargeError
+from hevlayer.http.chunks import ChunkBuffer, ChunkSource
 
 # The socket is not read while more than this waits for the handler.
 BUFFER_BYTES_MAX = 256 * 1024
@@ -36,32 +35,24 @@ class WholeBody:
 EMPTY_BODY = WholeBody(b"")
 
 
-class BodySource(Protocol):
+class BodySource(ChunkSource, Protocol):
     """The connection that a body arrives on."""
-
-    def update_reading(self) -> None:
-        """Reads or stops reading, as the buffers now demand."""
 
     def send_continue(self) -> None:
         """Tells a client that waits for it to send the body."""
 
 
-class ArrivingBody:
+class ArrivingBody(ChunkBuffer):
     """A body that the handler reads while it arrives. One reader at a time; each byte is handed out once."""
 
-    __slots__ = ("_buffer", "_continue_owed", "_discarding", "_error", "_source", "_waiter", "content_length",
-                 "ended", "received", "size")  # fmt: skip
+    __slots__ = ("_client", "_continue_owed", "_discarding", "content_length", "received")
 
     def __init__(self, source: BodySource, content_length: int | None, *, continue_owed: bool) -> None:
+        super().__init__(source, BUFFER_BYTES_MAX)
         self.content_length = content_length
-        self.ended = False
         self.received = 0
-        self.size = 0
-        self._source = source
+        self._client = source
         self._continue_owed = continue_owed
-        self._buffer: deque[bytes] = deque()
-        self._waiter: asyncio.Future[None] | None = None
-        self._error: LayerError | None = None
         self._discarding = False
 
     @property
@@ -69,17 +60,9 @@ class ArrivingBody:
         return None
 
     @property
-    def full(self) -> bool:
-        return self.size > BUFFER_BYTES_MAX
-
-    @property
     def continue_owed(self) -> bool:
         """The client waits to be told that it may send, and has not been."""
         return self._continue_owed
-
-    @property
-    def failed(self) -> bool:
-        return self._error is not None
 
     @property
     def remaining(self) -> int | None:
@@ -89,39 +72,19 @@ class ArrivingBody:
     def feed(self, chunk: bytes) -> None:
         self.received += len(chunk)
         self._continue_owed = False
-        if self._discarding or self._error is not None:
-            return
-        self._buffer.append(chunk)
-        self.size += len(chunk)
-        self._wake()
-        if self.full:
-            self._source.update_reading()
-
-    def finish(self) -> None:
-        self.ended = True
-        self._wake()
-
-    def fail(self, error: LayerError) -> None:
-        if not self.ended and self._error is None:
-            self._error = error
-            self._wake()
+        if not self._discarding and not self.failed:
+            self.put(chunk)
 
     def discard(self) -> None:
         """Drops what is there and what still comes; nobody will read it."""
         self._discarding = True
-        self._buffer.clear()
-        self.size = 0
+        self.drop()
 
     def ask(self) -> None:
         """Tells a client that waits for it to send the body; no more than once."""
         if self._continue_owed:
             self._continue_owed = False
-            self._source.send_continue()
-
-    def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+            self._client.send_continue()
 
     async def read(self, limit_bytes: int) -> bytes:
         if self.content_length is not None and self.content_length > limit_bytes:
@@ -136,23 +99,10 @@ class ArrivingBody:
         return b"".join(parts)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        buffer = self._buffer
         while True:
-            while buffer:
-                was_full = self.full
-                chunk = buffer.popleft()
-                self.size -= len(chunk)
-                if was_full and not self.full:
-                    self._source.update_reading()
+            while (chunk := self.take()) is not None:
                 yield chunk
-            if self._error is not None:
-                raise self._error
-            if self.ended:
+            if not self.ended and not self.failed:
+                self.ask()
+            if not await self.wait():
                 return
-            self.ask()
-            # Bounded by the server's sweep, which fails a body that stalls.
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None

@@ -59,7 +59,7 @@ from hevlayer.gateway.shards.directory import ShardDirectory
 from hevlayer.gateway.shards.gather import Scatterer
 from hevlayer.gateway.shards.routes import ShardRoutes
 from hevlayer.gateway.shared import SharedState
-from hevlayer.gateway.spool import Intake, Spool
+from hevlayer.gateway.spool import BodyMemory, Intake, Spool
 from hevlayer.gateway.trail import Trail
 from hevlayer.gateway.warm import AutoWarm, HintRoutes, WarmRoutes, Warms
 from hevlayer.gateway.write.execute import WriteRoutes
@@ -172,7 +172,13 @@ class Gateway:
             off=[name for each in config.history_off_namespaces.split(",") if (name := each.strip())],
         )
         trail = trail or self.history.trail
-        intake = Intake(self.spool, memory_bytes_max=config.body_memory_bytes_max, bytes_max=config.body_bytes_max)
+        self.body_memory = BodyMemory(config.body_memory_total_bytes_max)
+        intake = Intake(
+            self.spool,
+            self.body_memory,
+            memory_bytes_max=config.body_memory_bytes_max,
+            bytes_max=config.body_bytes_max,
+        )
         self.relay = Relay(self.upstream, self.clock, self.bearers, self.registry, body_bytes_max=config.body_bytes_max)
         relays = RelayRoutes(self.relay, slow=slow, trail=trail)
         self.shards = ShardDirectory(self.objects, self.clock)

@@ -124,6 +124,13 @@ class GatewayConfig:
         "largest request body kept in memory, in bytes; larger ones are spooled to disk",
         section=_LIMITS,
     )
+    body_memory_total_bytes_max: int = setting(
+        512 * MIB,
+        "LAYER_BODY_MEMORY_TOTAL_BYTES_MAX",
+        whole(1024, 1 << 44),
+        "bytes that the request bodies kept in memory may take together; beyond them bodies are spooled to disk",
+        section=_LIMITS,
+    )
     body_bytes_max: int = setting(
         512 * MIB,
         "LAYER_BODY_BYTES_MAX",
@@ -560,6 +567,12 @@ def _region(url: str, region: str) -> str | None:
     return None
 
 
+def _bodies_together(in_memory: int, together: int) -> str | None:
+    if in_memory > together:
+        return "LAYER_BODY_MEMORY_BYTES_MAX must not exceed LAYER_BODY_MEMORY_TOTAL_BYTES_MAX"
+    return None
+
+
 def _bodies(in_memory: int, largest: int) -> str | None:
     return "LAYER_BODY_MEMORY_BYTES_MAX must not exceed LAYER_BODY_BYTES_MAX" if in_memory > largest else None
 
@@ -607,4 +620,5 @@ JOINT_RULES = (
     JointRule(("gateway_api_key", "turbopuffer_api_key"), _upstream_key),
     JointRule(("upstream_url", "upstream_region"), _region),
     JointRule(("body_memory_bytes_max", "body_bytes_max"), _bodies),
+    JointRule(("body_memory_bytes_max", "body_memory_total_bytes_max"), _bodies_together),
 )

@@ -119,6 +119,10 @@ class Pipeline:
                 "request failed", extra={"request_id": context.request_id, "operation": context.route.operation}
             )
             response = self._refuse(context, InternalError(context.request_id))
+        finally:
+            lease = context.request.lease
+            if lease is not None:
+                lease.close()
         response.headers.append((b"traceparent", context.traceparent))
         body = response.body
         size = len(body) if type(body) is bytes else sum(map(len, body)) if type(body) is tuple else None

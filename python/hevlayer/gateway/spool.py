@@ -19,6 +19,40 @@ FLUSH_BYTES = 1 << 20
 INFLATE_STEP_BYTES = 1 << 20
 
 
+class BodyMemory:
+    """The memory that the bodies of all requests may take together. `used_bytes` never exceeds `bytes_max`.
+
+    Bodies that came whole with their heads do not count: the server takes at most one small one a connection.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.used_bytes = 0
+
+
+class BodyLease:
+    """One request's part of it, given back by `close`."""
+
+    __slots__ = ("_memory", "size")
+
+    def __init__(self, memory: BodyMemory) -> None:
+        self._memory = memory
+        self.size = 0
+
+    def grow(self, size: int) -> bool:
+        """False: there is no room for so many bytes more."""
+        memory = self._memory
+        if memory.used_bytes + size > memory.bytes_max:
+            return False
+        memory.used_bytes += size
+        self.size += size
+        return True
+
+    def close(self) -> None:
+        self._memory.used_bytes -= self.size
+        self.size = 0
+
+
 class Spool:
     """The disk that large bodies may use. `used_bytes` never exceeds `bytes_max`."""
 
@@ -147,16 +181,19 @@ class _Inflater:
 class Intake:
     """Takes request bodies in, bounded in memory, on disk and in all."""
 
-    def __init__(self, spool: Spool, *, memory_bytes_max: int, bytes_max: int) -> None:
+    def __init__(self, spool: Spool, memory: BodyMemory, *, memory_bytes_max: int, bytes_max: int) -> None:
         self.spool = spool
+        self.memory = memory
         self.memory_bytes_max = memory_bytes_max
         self.bytes_max = bytes_max
 
     async def in_memory(self, request: Request) -> bytes:
         """The whole body, inflated.
 
+        Its memory counts until the request's lease is closed.
+
         Raises: PayloadTooLargeError: over the limit for bodies in memory, also after inflating. BadRequestError,
-            NotSupportedError: its encoding.
+            NotSupportedError: its encoding. ServiceUnavailableError: no room beside the bodies of other requests.
         """
         body = request.body.whole
         gzipped = is_gzipped(request)
@@ -166,16 +203,23 @@ class Intake:
             return body
         parts: list[bytes] = []
         size = 0
+        request.lease = lease = BodyLease(self.memory)
         async with contextlib.aclosing(self._pieces(request, gzipped, self.memory_bytes_max)) as pieces:
             async for piece in pieces:
                 size += len(piece)
                 if size > self.memory_bytes_max:
                     raise self._too_large(self.memory_bytes_max)
+                if not lease.grow(len(piece)):
+                    raise ServiceUnavailableError(
+                        f"the gateway's memory for request bodies ({self.memory.bytes_max} bytes) is full; "
+                        "send it again later"
+                    )
                 parts.append(piece)
         return b"".join(parts)
 
     async def take(self, request: Request) -> bytes | SpooledBody:
-        """The whole body, inflated: in memory when it fits there, else in a file that the caller closes.
+        """The whole body, inflated: in memory when it fits there, also beside those of other requests, else in a file
+        that the caller closes. Its memory counts until the request's lease is closed.
 
         Raises: as `in_memory`, with the limit for all bodies; ServiceUnavailableError: no space for a large one.
         """
@@ -189,17 +233,19 @@ class Intake:
         parts: list[bytes] = []
         size = 0
         spooled: SpooledBody | None = None
+        request.lease = lease = BodyLease(self.memory)
         try:
             async with contextlib.aclosing(self._pieces(request, gzipped, self.bytes_max)) as pieces:
                 async for piece in pieces:
                     size += len(piece)
                     if size > self.bytes_max:
                         raise self._too_large(self.bytes_max)
-                    if spooled is None and size > self.memory_bytes_max:
+                    if spooled is None and (size > self.memory_bytes_max or not lease.grow(len(piece))):
                         spooled = self.spool.open()
                         for part in parts:
                             await spooled.append(part)
                         parts.clear()
+                        lease.close()
                     if spooled is None:
                         parts.append(piece)
                     else:

@@ -53,13 +53,21 @@ class Link(Protocol):
         """Lets the handler's task be cancelled when the client goes away, or forbids it again."""
 
 
+class Lease(Protocol):
+    """Something that a request uses up while it lasts."""
+
+    def close(self) -> None:
+        """Gives it back. Any number of times."""
+
+
 class Request:
     """One HTTP request. `target` is the request target exactly as sent; `path` its part before `?`, still encoded.
 
-    `head` is what a server read, and None for a request that was made in another way.
+    `head` is what a server read, and None for a request that was made in another way. `lease` is to be given back when
+    the request is over.
     """
 
-    __slots__ = ("body", "head", "headers", "link", "method", "path", "peer", "query", "target")
+    __slots__ = ("body", "head", "headers", "lease", "link", "method", "path", "peer", "query", "target")
 
     method: str
     target: bytes
@@ -79,6 +87,7 @@ class Request:
         self.peer = peer
         self.head: RequestHead | None = None
         self.link: Link | None = None
+        self.lease: Lease | None = None
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of `name` (lower-case), or None."""
@@ -106,6 +115,7 @@ class ArrivedRequest(Request):
         self.body = body
         self.peer = peer
         self.link = link
+        self.lease = None
 
     def __getattr__(self, name: str) -> object:
         """Called for a slot that is still empty."""

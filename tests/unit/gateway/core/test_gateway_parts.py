@@ -28,7 +28,7 @@ from hevlayer.gateway.config import SETTINGS, GatewayConfig
 from hevlayer.gateway.logs import JsonFormatter, configure_logging, hide_secrets
 from hevlayer.gateway.router import Access, Router, RouteSpec
 from hevlayer.gateway.routes import ROUTES
-from hevlayer.gateway.spool import SPOOL_PREFIX, Intake, Spool
+from hevlayer.gateway.spool import SPOOL_PREFIX, BodyMemory, Intake, Spool
 from hevlayer.gateway.tracing import accept_request_id, accept_traceparent, mint_traceparent
 from hevlayer.http.messages import Request, Response
 from hevlayer.http.request_body import WholeBody
@@ -410,10 +410,12 @@ def request(body, *headers: tuple[bytes, bytes]) -> Request:
 GZIP = (b"content-encoding", b"gzip")
 
 
-def intake(tmp_path, *, memory: int = 1000, whole: int = 10_000, spool: int = 20_000) -> Intake:
+def intake(
+    tmp_path, *, memory: int = 1000, whole: int = 10_000, spool: int = 20_000, together: int = 100_000
+) -> Intake:
     made = Spool(tmp_path / "spool", spool)
     made.prepare()
-    return Intake(made, memory_bytes_max=memory, bytes_max=whole)
+    return Intake(made, BodyMemory(together), memory_bytes_max=memory, bytes_max=whole)
 
 
 async def test_small_bodies_stay_in_memory_and_large_ones_go_to_disk(tmp_path):
@@ -427,6 +429,26 @@ async def test_small_bodies_stay_in_memory_and_large_ones_go_to_disk(tmp_path):
     spooled.close()
     assert taking.spool.used_bytes == 0
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+async def test_bodies_in_memory_are_bounded_together(tmp_path):
+    taking = intake(tmp_path, together=1500)
+    first, second, third = (request(Arriving(b"x" * 600, b"y" * 300)) for _ in range(3))
+    assert await taking.take(first) == b"x" * 600 + b"y" * 300
+    assert taking.memory.used_bytes == 900
+    # 600 more fit, 900 do not: what was taken is given back.
+    spooled = await taking.take(second)
+    assert spooled.path.read_bytes() == b"x" * 600 + b"y" * 300
+    assert taking.memory.used_bytes == 900
+    spooled.close()
+    with pytest.raises(ServiceUnavailableError, match="1500 bytes"):
+        await taking.in_memory(third)
+    third.lease.close()
+    first.lease.close()
+    first.lease.close()
+    assert taking.memory.used_bytes == 0
+    assert await taking.in_memory(request(Arriving(b"z" * 1000))) == b"z" * 1000
+    assert taking.memory.used_bytes == 1000
 
 
 async def test_gzip_is_undone_with_a_bound(tmp_path):

@@ -186,7 +186,7 @@ class Gateway:
             self.relay,
             intake,
             self.registry,
-            StoredVectors(self.relay),
+            StoredVectors(self.relay, self.cache),
             self.metrics,
             self.clock,
             mode=Mode(config.consistency),

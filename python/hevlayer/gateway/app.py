@@ -415,7 +415,6 @@ class Gateway:
                 timeout_seconds=config.cache_timeout_ms / 1000,
                 unknown_write_seconds=config.unknown_write_seconds,
             )
-        self._cache_dir.mkdir(parents=True, exist_ok=True)
         return EmbeddedEngine.open(
             self._cache_dir,
             self.clock,

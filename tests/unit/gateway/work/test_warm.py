@@ -125,10 +125,18 @@ async def lost_answer(stage, body):
     assert answer.status == 502
 
 
-async def test_a_warm_waits_for_writes_without_an_answer(stages):
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"patch_rows": [{"id": FILMS[3]["id"], "year": 1}]},
+        {"patch_by_filter": {"filters": ["id", "Eq", FILMS[3]["id"]], "patch": {"year": 1}}},
+    ],
+    ids=["ids", "by filter"],
+)
+async def test_a_warm_waits_for_writes_without_an_answer(stages, body):
     stage = await stages(unknown_write_seconds=1.0)
     await stage.films()
-    await lost_answer(stage, {"patch_rows": [{"id": FILMS[3]["id"], "year": 1}]})
+    await lost_answer(stage, body)
     stage.up.clear()
     assert (await stage.warm())["status"] == "completed"
     assert len(stage.queries()) < 20

@@ -19,6 +19,9 @@ for suite in $suites; do
     history) .venv/bin/python benches/gateway/history.py --out "benches/results/$date-history.json" ;;
     merge) .venv/bin/python benches/kernels/merge.py --out "benches/results/$date-merge.json" ;;
     warm) .venv/bin/python benches/gateway/warm.py --out "benches/results/$date-warm.json" ;;
-    *) echo "bench: no suite is called $suite (proxy, origin, splice, merge, warm, history)" >&2; exit 1 ;;
+    filter)
+      .venv/bin/pip install --quiet --requirement benches/requirements.txt
+      .venv/bin/python benches/kernels/filter.py --out "benches/results/$date-filter.json" ;;
+    *) echo "bench: no suite is called $suite (proxy, origin, splice, merge, warm, history, filter)" >&2; exit 1 ;;
   esac
 done

@@ -1,0 +1,251 @@
+"""Counts, ids and values of generated documents beside other engines: medians, ratios, and growth with the documents.
+
+Each number of threads is measured in a process of its own, since Polars fixes its threads when it is imported. Run it
+with a release build of the extension and the packages of `benches/requirements.txt`:
+`PYTHONPATH=python python benches/kernels/filter.py`.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from reporting import arguments, write_report
+
+ROUNDS = 9
+SECONDS_PER_QUESTION = 3.0
+THREADS = (1, 2)
+ROWS = (10_000, 100_000, 1_000_000)
+LIMIT = "numpy on codes"
+
+
+def kind_of(question: str) -> str:
+    if question.startswith("values"):
+        return question
+    return "ids" if question.endswith("ids") else "count"
+
+
+def median_ms(job: Callable[[], object]) -> float:
+    """After one call that warms it; fewer rounds where a call is long."""
+    job()
+    seconds: list[float] = []
+    begun = time.perf_counter()
+    while len(seconds) < ROUNDS and (len(seconds) < 3 or time.perf_counter() - begun < SECONDS_PER_QUESTION):
+        start = time.perf_counter()
+        job()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds) * 1e3
+
+
+# --- one process: so many rows, so many threads ----------------------------------------------------------------------
+
+
+def measure(count: int, threads: int) -> dict[str, Any]:
+    from filter_data import COLUMNS, SCHEMA, generate, questions
+    from filter_peers import (
+        FIRST_PAGE,
+        ColdFiles,
+        Peer,
+        duckdb_peer,
+        expected_answers,
+        json_peers,
+        numpy_peer,
+        polars_peer,
+        pyarrow_peer,
+    )
+
+    from hevlayer.kernels.doccache import DocRows
+    from hevlayer.kernels.filters import ColumnTable, CompiledFilter, FilterSchema
+
+    documents = generate(count)
+    asked = questions(documents)
+    schema = FilterSchema(orjson.dumps(SCHEMA))
+    rows = DocRows.joined([DocRows(page, []) for page in documents.pages()])
+    both, tenth = CompiledFilter(asked.both, schema), CompiledFilter(asked.tenth, schema)
+    everything = CompiledFilter(None, schema)
+
+    def ids(limit: int | None) -> bytes:
+        found = tenth.ids(table, limit=limit, threads=threads)
+        assert found is not None
+        return found.page(0, len(found))
+
+    def values(name: str) -> bytes:
+        found = everything.values(table, name, groups_max=10_000, threads=threads)
+        assert found is not None
+        return found
+
+    def counted(source: ColumnTable | DocRows) -> int:
+        found = both.count(source, threads=threads)
+        assert found is not None
+        return found[0]
+
+    def same(kind: str, answer: Any) -> Any:
+        if kind == "count":
+            return answer
+        decoded = orjson.loads(answer)
+        return [int(each) for each in decoded] if kind == "ids" else dict(decoded["groups"])
+
+    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as name:
+        folder = Path(name)
+        path = folder / "columns"
+        built = ColumnTable.build(path, rows, schema, COLUMNS)
+        table = ColumnTable.open(path)
+        ours = Peer(
+            "hevlayer columns",
+            threads,
+            {
+                "count": lambda: counted(table),
+                **{f"values of {each}": (lambda each=each: values(each)) for each in ("category", "brand", "tags")},
+                "first ids": lambda: ids(FIRST_PAGE),
+                "all ids": lambda: ids(None),
+            },
+            same,
+        )
+        expected = expected_answers(documents, asked)
+        peers = [
+            ours,
+            duckdb_peer(documents, asked, threads, enum=False),
+            duckdb_peer(documents, asked, threads, enum=True),
+            polars_peer(documents, asked, threads, categorical=False),
+            polars_peer(documents, asked, threads, categorical=True),
+            pyarrow_peer(documents, asked, threads),
+            numpy_peer(documents, asked),
+        ]
+        warm: dict[str, dict[str, float]] = {}
+        for peer in peers:
+            for question, answer in peer.answers.items():
+                kind = kind_of(question)
+                assert peer.same(kind, answer()) == expected[question], f"{peer.name} differs: {question}"
+                warm.setdefault(question, {})[peer.name] = round(median_ms(answer), 4)
+        by_rows = {"hevlayer rows": median_ms(lambda: counted(rows))}
+        assert counted(rows) == expected["count"]
+        lines = [orjson.dumps(row) for row in documents.rows()]
+        for peer in json_peers(lines, asked):
+            answer = peer.answers["count over rows"]
+            assert answer() == expected["count"], f"{peer.name} differs"
+            by_rows[peer.name] = median_ms(answer)
+        for each in ("DuckDB, text", "DuckDB, enum"):
+            by_rows[each] = warm["count"][each]
+        cold = cold_ms(path, ColdFiles(folder, documents), asked, both, threads, expected["count"])
+    return {
+        "rows": count,
+        "threads": threads,
+        "selected": {"count": expected["count"], "all ids": len(expected["all ids"])},
+        "build": {**built, "million_rows_per_second": round(count / built["seconds"] / 1e6, 2)},
+        "record_bytes": rows.record_bytes,
+        "warm_ms": warm,
+        "count_over_rows_ms": {name: round(ms, 3) for name, ms in by_rows.items()},
+        "count_over_rows_gigabytes_per_second_and_thread": round(
+            rows.record_bytes / by_rows["hevlayer rows"] / 1e6 / threads, 2
+        ),
+        "cold_ms": cold,
+    }
+
+
+def cold_ms(path: Path, files: Any, asked: Any, both: Any, threads: int, expected: int) -> dict[str, float]:
+    """The count with no page of the file in memory: opening it, and the first answer."""
+    from hevlayer.kernels.filters import ColumnTable
+
+    def ours() -> int:
+        found = both.count(ColumnTable.open(path), threads=threads)
+        assert found is not None
+        return int(found[0])
+
+    told = {}
+    jobs = {
+        "hevlayer columns": (path, ours),
+        "DuckDB, text, its file": (files.duckdb, lambda: files.ask_duckdb(asked, threads)),
+        "Polars, Parquet": (files.parquet, lambda: files.ask_polars(asked)),
+    }
+    for name, (file, job) in jobs.items():
+        seconds = []
+        for _ in range(3):
+            drop_pages(file)
+            start = time.perf_counter()
+            found = job()
+            seconds.append(time.perf_counter() - start)
+            assert found == expected, f"{name} differs when cold"
+        told[name] = round(statistics.median(seconds) * 1e3, 3)
+    return told
+
+
+def drop_pages(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
+# --- all of them -----------------------------------------------------------------------------------------------------
+
+
+def slope(points: list[tuple[int, float]]) -> float:
+    """Of the logarithms, by least squares: 1 is in proportion to the rows, 0 is constant."""
+    xs, ys = [math.log(rows) for rows, _ in points], [math.log(ms) for _, ms in points]
+    return round(statistics.linear_regression(xs, ys).slope, 2)
+
+
+def verdicts(run: dict[str, Any]) -> dict[str, Any]:
+    """How many times as long the fastest other engine took; above 1 the aim is met."""
+    told = {}
+    for question, by_peer in run["warm_ms"].items():
+        own = by_peer["hevlayer columns"]
+        others = {name: ms for name, ms in by_peer.items() if name not in ("hevlayer columns", LIMIT)}
+        best = min(others, key=others.__getitem__)
+        told[question] = {
+            "fastest other": best,
+            "ratio fastest other / hevlayer": round(others[best] / own, 2),
+            "ratio hevlayer / numpy on codes": round(own / by_peer[LIMIT], 2),
+        }
+    return told
+
+
+def in_a_process(count: int, threads: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--measure", f"{count},{threads}"]
+    environment = {**os.environ, "POLARS_MAX_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
+    return dict(json.loads(done.stdout))
+
+
+def main() -> None:
+    parser: argparse.ArgumentParser = arguments(__doc__)
+    parser.add_argument("--rows", type=int, nargs="*", default=list(ROWS), help="numbers of documents")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        count, threads = map(int, options.measure.split(","))
+        sys.stdout.write(json.dumps(measure(count, threads)))
+        return
+    runs = []
+    for count in options.rows:
+        for threads in THREADS:
+            print(f"bench: {count} documents, {threads} threads", file=sys.stderr)
+            run = in_a_process(count, threads)
+            runs.append({**run, "verdict": verdicts(run)})
+    growth = {}
+    for threads in THREADS:
+        own = [run for run in runs if run["threads"] == threads]
+        for question in own[0]["warm_ms"]:
+            points = [(run["rows"], run["warm_ms"][question]["hevlayer columns"]) for run in own]
+            growth[f"{question}, {threads} threads"] = {
+                "ms": dict(points),
+                "slope": slope(points) if len(points) > 1 else None,
+            }
+    write_report("filter", {"rounds": ROUNDS, "growth": growth, "runs": runs}, options.out)
+
+
+if __name__ == "__main__":
+    main()

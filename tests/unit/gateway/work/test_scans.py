@@ -13,6 +13,12 @@ COMEDY = ["genres", "Contains", "Comedy"]
 IDS = sorted(film["id"] for film in FILMS)
 
 
+@pytest.fixture
+async def stage(stages):
+    """Without a cache no warm is started, whose requests would be counted."""
+    return await stages(cache="off")
+
+
 def comedies():
     return sorted(film["id"] for film in FILMS if "Comedy" in film["genres"])
 

@@ -71,7 +71,7 @@ async def moved(stage, entry):
     """Whether the metric changed while it was scraped: a quantile of no observations is nothing, rightly."""
     if entry["kind"] != "histogram":
         return True
-    asked = quote(f"sum(increase({entry['name']}_count[5m])) > 0", safe="").encode()
+    asked = quote(f"sum(rate({entry['name']}_count[5m])) > 0", safe="").encode()
     _, _, answer = await stage.ask("GET", b"/v2/metrics/query?query=" + asked)
     return bool(answer["data"]["result"])
 

@@ -256,6 +256,7 @@ OPERATIONS: dict[str, Operation] = {
         "Delete a namespace",
         _NAMESPACES,
         _ok("NamespaceDeleted", "Gone upstream; `layer` tells what was removed here."),
+        (*UPSTREAM, 422),
         parameters=(
             _query_parameter("purge_history", boolean(), "`true` removes what was recorded of its searches as well."),
         ),

@@ -102,7 +102,6 @@ async def test_a_wrong_key(key):
 UDF = {"worker": {"url": "http://worker.example"}}
 ITEM = {"namespace": "a", "id": "1"}
 LATER = [
-    ("init_namespace", ("a", {"shard_count": 2})),
     ("create_snapshot", ("a", {"field": "n"})),
     ("get_snapshot_job", ("a", "j")),
     ("list_snapshot_jobs", ("a",)),

@@ -154,13 +154,16 @@ async def test_a_cancelled_loop_stops_its_work_and_gives_the_lease_back():
 
 async def test_a_lease_that_is_given_up_while_it_is_asked_for_is_free(tmp_path, monkeypatch):
     held = FileLeases(tmp_path)
-    asked, go = threading.Event(), threading.Event()
+    asked, go, locked = threading.Event(), threading.Event(), threading.Event()
     lock = held._lock
 
     def slow(name):
         asked.set()
         go.wait(30)
-        return lock(name)
+        try:
+            return lock(name)
+        finally:
+            locked.set()
 
     monkeypatch.setattr(held, "_lock", slow)
     asking = asyncio.ensure_future(held.try_acquire("a"))
@@ -169,7 +172,9 @@ async def test_a_lease_that_is_given_up_while_it_is_asked_for_is_free(tmp_path, 
     with pytest.raises(asyncio.CancelledError):
         await asking
     go.set()
+    # The thread has the lock before anyone else asks, so it must be given back.
+    await asyncio.to_thread(locked.wait, 30)
     async with asyncio.timeout(30):
-        while (lease := await FileLeases(tmp_path).try_acquire("a")) is None:
-            pass
+        while (lease := await FileLeases(tmp_path).try_acquire("a")) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
     await lease.release()

@@ -21,7 +21,9 @@ def is_watermark(value: object, _namespace: str = "") -> bool:
 def _is_layer_block(value: object, _namespace: str) -> bool:
     return (
         isinstance(value, dict)
-        and value.keys() == {"stable_as_of", "is_stable", "cache_state"}
+        and value.keys()
+        == {"stable_as_of", "is_stable", "cache_state", "shard_count", "shard_state", "scatter_gather_active"}
+        and (value["shard_count"], value["shard_state"], value["scatter_gather_active"]) == (1, "unsharded", False)
         and is_watermark(value["stable_as_of"])
         and isinstance(value["is_stable"], bool)
         and _is_cache_state(value["cache_state"])
@@ -39,7 +41,7 @@ def _is_cache_state(value: object) -> bool:
 
 
 def _is_cleanup(value: object, _namespace: str) -> bool:
-    steps = ["watermark", "listing", "document_cache", "jobs", "history"]
+    steps = ["watermark", "listing", "document_cache", "jobs", "history", "shards"]
     return value == {"cleanup": "done", "steps": [{"step": step, "status": "done"} for step in steps]}
 
 

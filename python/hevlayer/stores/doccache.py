@@ -114,6 +114,7 @@ class CacheStats:
     debts: int
     errors: dict[str, int] = field(default_factory=dict)
     engine: EngineStats | None = None
+    problem: str = ""
 
 
 class DocumentCache:
@@ -570,14 +571,16 @@ class DocumentCache:
         """Never fails; `engine` is None when the cache cannot say."""
         engine = self._engine
         sizes = None
+        problem = ""
         if engine is not None and self._breaker.allows():
             try:
                 sizes = await engine.stats()
                 self._breaker.succeeded()
             except CacheUnavailableError as error:
                 self._failed("stats", error)
+                problem = error.message
         available = engine is not None and self._breaker.state is State.CLOSED
-        return CacheStats(available, self._breaker.state.value, len(self._debts), dict(self._errors), sizes)
+        return CacheStats(available, self._breaker.state.value, len(self._debts), dict(self._errors), sizes, problem)
 
     async def close(self) -> None:
         """Repays what it can and closes the engine; what is still owed makes the next start begin empty."""

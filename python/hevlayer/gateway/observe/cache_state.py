@@ -68,7 +68,8 @@ class DocumentCacheStates:
         stats = await self._cache.stats()
         engine = stats.engine
         if engine is None:
-            return CacheConnection(self._engine, connected=False, generation=0)
+            notes = (stats.problem,) if stats.problem else ()
+            return CacheConnection(self._engine, connected=False, generation=0, notes=notes)
         return CacheConnection(self._engine, stats.available, generation=engine.connects, notes=engine.notes)
 
     async def cache_state(self, namespace: str, watermark_ms: int | None) -> CacheState:

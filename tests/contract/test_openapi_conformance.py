@@ -55,8 +55,9 @@ MEANT["POST /v2/namespaces/{namespace}/warm"] = (503, "another namespace of this
 MEANT["POST /v2/namespaces/{namespace}/scans"] = (503, "does not hold every row")
 # What the local origin does not have.
 NOT_THERE = ("read_only_optimize", "/v1/vectors/", "explain_query", "operations/{token}")
-# A namespace is deleted once; not every generated id is a document's, and none a job's.
+# A namespace is deleted once and cut into one number of shards; not every generated id is a document's, none a job's.
 NOT_ALWAYS_THERE = (
+    "POST /v2/namespaces/{namespace}/init",
     "DELETE /v2/namespaces/{namespace}",
     "GET /v2/namespaces/{namespace}/documents/{doc_id}",
     "POST /v2/namespaces/{namespace}/warm",

@@ -31,6 +31,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "python"), str(ROOT / "benches")]
 
+from loopback import WORDS, Caller, free_port  # noqa: E402
 from reporting import arguments, write_report  # noqa: E402
 
 from hevlayer.gateway.reads import PageEnd, Span, Walk  # noqa: E402
@@ -46,33 +47,6 @@ POLL_SECONDS = 0.02
 CHECKED_IDS = 1_000
 TICKS = os.sysconf("SC_CLK_TCK")
 PATH = "/v2/namespaces/documents"
-WORDS = ["amber", "bridge", "copper", "delta", "ember", "forest", "glass", "harbour", "island", "jasmine", "kernel",
-         "lantern", "meadow", "nickel", "orchid", "prairie", "quartz", "river", "silver", "timber"]  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Caller:
-    """One keep-alive connection."""
-
-    def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-
-    def call(self, method: str, path: str, body: bytes | None = None, status: int = 200) -> bytes:
-        headers = {"Authorization": "Bearer bench", "Content-Type": "application/json"}
-        self._connection.request(method, path, body, headers)
-        answer = self._connection.getresponse()
-        text = answer.read()
-        if answer.status != status:
-            raise SystemExit(f"{method} {path}: {answer.status} {text[:300]!r}")
-        return text
-
-    def query(self, body: bytes) -> bytes:
-        return self.call("POST", f"{PATH}/query", body)
 
 
 def batch(start: int, count: int, rng: np.random.Generator) -> bytes:
@@ -143,7 +117,7 @@ def pages(port: int) -> list[bytes]:
         body = page_body(span, wanted)
         bodies.append(body)
         caller = callers.pop()
-        answer = await asyncio.to_thread(caller.query, body)
+        answer = await asyncio.to_thread(caller.call, "POST", f"{PATH}/query", body)
         callers.append(caller)
         found = json.loads(answer)["rows"]
         sizer.saw(len(found), len(answer))
@@ -152,7 +126,7 @@ def pages(port: int) -> list[bytes]:
         return PageEnd(len(found), found[0]["id"], found[-1]["id"], more=len(found) >= wanted)
 
     async def highest() -> int | None:
-        found = json.loads(Caller(port).query(highest_body()))["rows"]
+        found = json.loads(Caller(port).call("POST", f"{PATH}/query", highest_body()))["rows"]
         return int(found[0]["id"]) if found else None
 
     walk = Walk(read_page, highest, lambda share, rows: None, id_type="uint", readers_max=READERS_MAX)
@@ -165,7 +139,7 @@ def drain(port: int, bodies: list[bytes]) -> tuple[float, int]:
     waiting = iter(bodies)
 
     def reader(caller: Caller) -> int:
-        return sum(len(caller.query(body)) for body in waiting_bodies())
+        return sum(len(caller.call("POST", f"{PATH}/query", body)) for body in waiting_bodies())
 
     def waiting_bodies() -> Iterator[bytes]:
         while (body := next(waiting, None)) is not None:

@@ -8,7 +8,6 @@ scan of the same vectors by numpy in this process (the peer for the unfiltered t
 
 import argparse
 import base64
-import http.client
 import json
 import os
 import platform
@@ -26,35 +25,15 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from loopback import WORDS, Caller, free_port
+
 DIMENSIONS = 384
 BATCH_ROWS = 5_000
 QUERIES = 21
 START_SECONDS_MAX = 300
-WORDS = ["amber", "bridge", "copper", "delta", "ember", "forest", "glass", "harbour", "island", "jasmine", "kernel",
-         "lantern", "meadow", "nickel", "orchid", "prairie", "quartz", "river", "silver", "timber"]  # fmt: skip
 GENRES = ["drama", "comedy", "western", "crime", "horror", "musical"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Caller:
-    """One keep-alive connection to the origin."""
-
-    def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-
-    def post(self, path: str, body: bytes) -> bytes:
-        headers = {"Authorization": "Bearer bench", "Content-Type": "application/json"}
-        self._connection.request("POST", path, body, headers)
-        answer = self._connection.getresponse()
-        text = answer.read()
-        if answer.status != 200:
-            raise SystemExit(f"{path}: {answer.status} {text[:300]!r}")
-        return text
 
 
 def rows(start: int, vectors: np.ndarray, rng: np.random.Generator) -> bytes:
@@ -138,7 +117,7 @@ def main() -> None:
                 body = rows(first, vectors[first : first + BATCH_ROWS], rng)
                 if waiting is not None:
                     waiting.result()
-                waiting = sender.submit(caller.post, path, body)
+                waiting = sender.submit(caller.call, "POST", path, body)
             if waiting is not None:
                 waiting.result()
         load_seconds = time.monotonic() - begun
@@ -147,7 +126,7 @@ def main() -> None:
         vector = question.tolist()
 
         def ask(**query: object) -> list[dict[str, object]]:
-            answer = json.loads(caller.post(f"{path}/query", json.dumps(query).encode()))
+            answer = json.loads(caller.call("POST", f"{path}/query", json.dumps(query).encode()))
             return list(answer.get("rows") or answer.get("aggregation_groups") or [])
 
         exact = 1 - vectors @ (question / np.linalg.norm(question)) / np.linalg.norm(vectors, axis=1)

@@ -2,11 +2,9 @@
 
 import asyncio
 import gc
-import hashlib
 import logging
 import random
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING
 from hevlayer import __version__
 from hevlayer.clock import Clock, Supervisor, SystemClock
 from hevlayer.gateway.access_log import OFF, AccessLog
+from hevlayer.gateway.adapters import open_cache, open_objects, open_spans
 from hevlayer.gateway.auth import Authenticator, BackgroundBearers, Credential, Grants
 from hevlayer.gateway.config import GatewayConfig
 from hevlayer.gateway.consistency import FloorKeeper, Registry, Stamper, Watcher
@@ -69,15 +68,14 @@ from hevlayer.kernels.splice import strip_schema
 from hevlayer.metrics import Metrics
 from hevlayer.stopping import stop_event
 from hevlayer.stores.doccache import DocumentCache
-from hevlayer.stores.doccache_aerospike import AerospikeEngine, AerospikeSettings
-from hevlayer.stores.doccache_embedded import EmbeddedEngine
+from hevlayer.stores.doccache_aerospike import AerospikeEngine
 from hevlayer.stores.doccache_engine import Engine
 from hevlayer.stores.leases import run_leased
-from hevlayer.stores.objects import LocalObjects, MeasuredObjects, ObjectStore
+from hevlayer.stores.objects import LocalObjects, MeasuredObjects
 from hevlayer.stores.turbopuffer import Deadlines, Upstream
 
 if TYPE_CHECKING:
-    from hevlayer.gateway.spans import RequestSpans
+    pass
 
 __all__ = ["Gateway", "configure_logging", "run_gateway"]
 
@@ -152,7 +150,7 @@ class Gateway:
             peer_floor=self.shared.peer_floor,
         )
 
-        self._cache_engine = cache_engine or self._open_cache()
+        self._cache_engine = cache_engine or open_cache(config, self.clock, self._cache_dir)
         self.cache = DocumentCache(
             self._cache_engine,
             self.clock,
@@ -161,7 +159,7 @@ class Gateway:
             ttl_seconds=config.cache_ttl_seconds,
         )
         self.spool = Spool(config.spool_dir, config.spool_bytes_max)
-        self.objects = MeasuredObjects(self._open_objects(), self.metrics, self.clock)
+        self.objects = MeasuredObjects(open_objects(config, self.clock, self.data_dir), self.metrics, self.clock)
         self.history = History(
             self.objects,
             self._id_type,
@@ -336,7 +334,7 @@ class Gateway:
         attach_process(self.metrics)
         attach_access_log(self.metrics, self.access_log)
         attach_own_work(self.metrics, self.jobs, self.permits)
-        self.spans = self._open_spans()
+        self.spans = open_spans(config, self.rng)
         self.metrics.history_pending.read_from(self.history.pending_samples)
         self.pipeline = Pipeline(
             Router(ROUTES, handlers, quick_handlers),
@@ -362,67 +360,6 @@ class Gateway:
             deadlines=deadlines,
             connect_seconds=config.connect_timeout_seconds,
             connections_max=config.upstream_connections_max,
-        )
-
-    def _open_spans(self) -> "RequestSpans | None":
-        endpoint = self.config.otlp_endpoint
-        if not endpoint:
-            return None
-        # The SDK's import takes longer than the rest of a gateway that sends no spans.
-        from hevlayer.gateway.spans import RequestSpans
-
-        return RequestSpans(endpoint, self.rng, time.time_ns)
-
-    def _open_objects(self) -> ObjectStore:
-        config = self.config
-        if not config.s3_bucket:
-            return LocalObjects(config.objects_dir or self.data_dir, operation_seconds=config.objects_timeout_seconds)
-        # As the database's: the driver's import takes its time.
-        from hevlayer.stores.objects.s3 import S3Objects
-        from hevlayer.stores.objects.s3_client import S3Settings
-
-        return S3Objects(
-            S3Settings(
-                bucket=config.s3_bucket,
-                prefix=f"{config.s3_prefix.strip('/')}/" if config.s3_prefix.strip("/") else "",
-                region=config.s3_region,
-                endpoint_url=config.s3_endpoint_url,
-                connect_seconds=config.s3_connect_timeout_seconds,
-            ),
-            self.clock,
-            operation_seconds=config.objects_timeout_seconds,
-            attempt_seconds=config.s3_attempt_timeout_seconds,
-        )
-
-    def _open_cache(self) -> Engine | None:
-        """Raises: ConfigurationError: the directory cannot be used."""
-        config = self.config
-        if config.cache_engine == "off":
-            return None
-        if config.cache_engine == "aerospike":
-            return AerospikeEngine(
-                AerospikeSettings(
-                    config.aerospike_hosts,
-                    config.aerospike_namespace,
-                    config.aerospike_set_prefix,
-                    config.aerospike_user,
-                    config.aerospike_password,
-                    config.aerospike_connect_timeout_seconds,
-                    identity=_whose_rows(config),
-                ),
-                self.clock,
-                ttl_seconds=config.cache_ttl_seconds,
-                timeout_seconds=config.cache_timeout_ms / 1000,
-                unknown_write_seconds=config.unknown_write_seconds,
-            )
-        return EmbeddedEngine.open(
-            self._cache_dir,
-            self.clock,
-            upstream=_whose_rows(config),
-            capacity_bytes=config.cache_capacity_bytes,
-            ttl_seconds=config.cache_ttl_seconds,
-            timeout_seconds=config.cache_timeout_ms / 1000,
-            unknown_write_seconds=config.unknown_write_seconds,
         )
 
     def _owners(self) -> Owners:
@@ -554,14 +491,6 @@ class Gateway:
         if self._temporary is not None:
             self._temporary.cleanup()
         log.info("gateway stopped")
-
-
-def _whose_rows(config: GatewayConfig) -> str:
-    """What a cache on disk must have been filled under to be believed: another key may be another organisation's."""
-    mode = "pass-through"
-    if config.gateway_api_key:
-        mode = "key " + hashlib.sha256(config.turbopuffer_api_key.encode()).hexdigest()[:16]
-    return f"{config.upstream_base_url} {mode}"
 
 
 async def run_gateway(config: GatewayConfig) -> None:

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
-from hevlayer.metrics.catalog import FAMILIES
+from hevlayer.metrics.catalog import in_order
 from hevlayer.metrics.registry import Declaration
 
 
@@ -12,13 +13,11 @@ def rule_file(declarations: Iterable[Declaration]) -> str:
 
     Texts are written as JSON strings, which are YAML ones with nothing to guess about quotes, colons or braces.
     """
-    chosen = sorted(declarations, key=lambda each: (FAMILIES.index(each.family), each.name))
+    alerting = in_order(each for each in declarations if each.alert is not None)
     lines = ["# Written by `hevlayer metrics rules`; change the metric's declaration instead.", "groups:"]
-    for family in FAMILIES:
-        alerting = [each for each in chosen if each.family == family and each.alert is not None]
-        if alerting:
-            lines += [f"  - name: {json.dumps(f'hevlayer-{family}')}", "    rules:"]
-            lines += [line for declared in alerting for line in _rule(declared)]
+    for family, group in groupby(alerting, key=lambda each: each.family):
+        lines += [f"  - name: {json.dumps(f'hevlayer-{family}')}", "    rules:"]
+        lines += [line for declared in group for line in _rule(declared)]
     return "\n".join(lines) + "\n"
 
 

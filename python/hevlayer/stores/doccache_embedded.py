@@ -360,10 +360,8 @@ class EmbeddedEngine:
             raise self._failed(error) from error
 
     async def stats(self) -> EngineStats:
-        native = self._door()
-        notes = (self._problem,) if self._problem else ()
-        sizes = await self._in_thread(native.stats)
-        return EngineStats(connects=self._connects, notes=notes, **sizes)
+        sizes = await self._in_thread(self._door().stats)
+        return EngineStats(connects=self._connects, notes=(), **sizes)
 
     async def close(self) -> None:
         if self._closed:

@@ -3,10 +3,11 @@
 from collections.abc import AsyncIterator
 
 from hevlayer.errors import GatewayTimeoutError, LayerError, ServiceUnavailableError, UpstreamError
+from hevlayer.gateway.responses import error_response
 from hevlayer.gateway.router import RouteContext
 from hevlayer.http.messages import Headers, Response
 from hevlayer.stores.turbopuffer import Answer, Upstream
-from hevlayer.wire.bodies import JSON_CONTENT_TYPE, encode
+from hevlayer.wire.bodies import JSON_CONTENT_TYPE
 
 FORM_BYTES_MAX = 1024 * 1024
 # What of the store's answer describes its body; everything else is the store's own business.
@@ -74,8 +75,5 @@ def _described(answer: Answer) -> Headers:
 
 def _refuse(context: RouteContext, error: LayerError) -> Response:
     context.failure = error.code
-    body = {"status": "error", "errorType": _ERROR_TYPES[type(error)], "error": error.message, "message": error.message}
-    headers: Headers = [JSON_CONTENT_TYPE]
-    if error.status == 503:
-        headers.append((b"retry-after", b"1"))
-    return Response(error.status, headers, encode(body))
+    error.fields = {"errorType": _ERROR_TYPES[type(error)], "error": error.message}
+    return error_response(error)

@@ -8,7 +8,7 @@ import orjson
 
 from hevlayer.errors import UpstreamError
 from hevlayer.gateway.reads import Id
-from hevlayer.gateway.scan.request import Filter, FilterSelector, Selector, TextSelector, VectorSelector
+from hevlayer.gateway.scan.request import Filter, Selector, TextSelector, VectorSelector
 from hevlayer.wire.reserved import STAMP_ATTRIBUTE
 
 GROUPS_MAX = 10_000
@@ -137,7 +137,3 @@ def row_ids(rows: Sequence[Mapping[str, Any]]) -> list[Id]:
 def value_text(value: str | int | float | bool) -> str:
     """A value as text: a string as it is, everything else as its JSON."""
     return value if isinstance(value, str) else orjson.dumps(value).decode()
-
-
-def has_selector(selector: Selector) -> bool:
-    return not isinstance(selector, FilterSelector)

@@ -49,10 +49,10 @@ class ShardDirectory:
         return [pair for pair in self._manifests.items() if pair[1].state is ShardState.BACKFILLING]
 
     async def run(self) -> None:
-        """Keeps up with the store."""
+        """Keeps up with the store, from a first `refresh` on."""
         while True:
-            await self.refresh()
             await self._clock.sleep(REFRESH_SECONDS)
+            await self.refresh()
 
     async def refresh(self) -> None:
         """One look at the store. When it fails, what was known stands."""

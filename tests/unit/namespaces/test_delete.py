@@ -272,6 +272,15 @@ async def test_a_caller_without_a_key_costs_no_ledger(house):
     assert (await house.routes.handlers["delete_namespace"](asked)).status == 401
 
 
+async def test_a_name_that_is_too_long_for_any_namespace_is_the_upstreams_to_refuse(house):
+    refusal = b"Invalid URL: Namespace `aa` is too long, limit is currently 128 characters"
+    house.upstream.next_answers = [Exchanged(400, [(b"content-type", b"text/plain")], refusal)]
+    for name in ("a" * 600, "é" * 128):
+        answer = await house.routes.handlers["delete_namespace"](context("DELETE", namespace=name))
+        assert answer.status in (400, 404)
+    assert await house.ledgers() == []
+
+
 async def test_two_deletes_at_once_both_end_well(house, step):
     house.upstream.add("films")
     answers = await asyncio.gather(delete(house), delete(house))

@@ -33,6 +33,8 @@ PURGE_PARAMETER = "purge_history"
 RESUME_SECONDS = 30.0
 # A delete whose answer was lost may still take effect for as long as a write may.
 UNKNOWN_DELETE_SECONDS = 120.0
+# More than the name of any namespace takes, and less than file systems allow.
+LEDGER_NAME_BYTES_MAX = 200
 
 log = logging.getLogger("hevlayer.namespaces")
 
@@ -122,11 +124,12 @@ class DeleteRoutes:
 
     async def delete_namespace(self, context: RouteContext) -> Response:
         """Refuses, with nothing done, when the ledger cannot be written: a half-done delete must be remembered."""
-        if context.credential.authorization is None:
-            # The upstream will refuse it; a caller without a key costs us no durable write.
-            return (await self._exchanges.call(context)).relayed()
         namespace = context.namespace
         key = object_key(LEDGER, namespace)
+        if context.credential.authorization is None or len(key) > len(LEDGER) + 1 + LEDGER_NAME_BYTES_MAX:
+            # The upstream will refuse it: a caller without a key costs us no durable write, and neither does a name
+            # that no namespace can have.
+            return (await self._exchanges.call(context)).relayed()
         view = self._registry.view(namespace, context.credential.scope)
         purge = _wants_purge(context)
         deletion = Deletion(namespace, self._clock.now_ms(), view.created_at, purge_history=purge)

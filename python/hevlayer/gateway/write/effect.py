@@ -99,6 +99,8 @@ class Effects:
     async def _tell(self, token: WriteToken, write: Acknowledged) -> Effect:
         scan, affected = write.scan, write.affected
         if token.keys is None:
+            if write.off_loop:
+                return await asyncio.to_thread(_of_namespace, scan, affected)
             return _of_namespace(scan, affected)
         if not scan.conditional:
             return await self._rows(token, write, None)

@@ -29,6 +29,7 @@ from hevlayer.gateway.write.outcome import outcome_of, outcome_of_failure
 from hevlayer.http.messages import Headers, Response
 from hevlayer.kernels.splice import SpliceError, WriteScan, strip_schema
 from hevlayer.metrics.billing import read_billing
+from hevlayer.stores.doccache import MARKED_IDS_MAX
 from hevlayer.stores.turbopuffer import Answer, Deadlines
 from hevlayer.wire.headers import response_headers, without
 from hevlayer.wire.reserved import RESERVED_PREFIX
@@ -135,7 +136,8 @@ class WriteRoutes:
         if told:
             headers = self._relay.headers(context, identity=True)
         affected: Affected | None = None
-        async with self._mirrored(namespace, deadlines, _named_keys(scan), self._tickets) as flight:
+        keys = await asyncio.to_thread(_named_keys, scan) if source.is_large else _named_keys(scan)
+        async with self._mirrored(namespace, deadlines, keys, self._tickets) as flight:
             answer = await source.send(self, context, headers, flight.stamp_ms, metric, deadlines, ask=ask)
             flight.note(answer)
             if told and answer.status == OK:
@@ -350,8 +352,11 @@ class _Spooled:
 
 
 def _named_keys(scan: WriteScan) -> Sequence[bytes] | None:
-    """The cache keys of every row that a write can touch; None when nobody can name them."""
+    """The cache keys of every row that a write can touch; None when nobody can name them, or they are too many to be
+    marked one by one: reading millions of them only to count them would hold up everybody else."""
     if scan.by_filter or scan.exclusive or scan.drops_attribute or not scan.ids_known:
+        return None
+    if scan.upserts + scan.patches + scan.deletes > MARKED_IDS_MAX:
         return None
     return scan.ids()
 

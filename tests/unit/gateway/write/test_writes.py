@@ -190,6 +190,16 @@ async def test_writes_of_unnamed_rows_void_the_namespace(benches, body):
     assert mirror.told == [("begin", "a", None), ("settle", 1, Outcome.OK)]
 
 
+async def test_a_write_of_more_ids_than_are_marked_has_none_of_them_read(benches, monkeypatch):
+    monkeypatch.setattr("hevlayer.gateway.write.execute.MARKED_IDS_MAX", 2)
+    mirror = Mirror()
+    bench = await benches(mirror=mirror)
+    await bench.call("POST", PATH, b'{"deletes":[1,2,3]}')
+    await bench.call("POST", PATH, b'{"upsert_rows":[{"id":1}],"deletes":[2]}')
+    begun = [keys for kind, _, keys in mirror.told if kind == "begin"]
+    assert [None if keys is None else len(keys) for keys in begun] == [None, 2]
+
+
 async def test_a_schema_only_write_is_no_write_of_rows(benches):
     mirror = Mirror()
     bench = await benches(mirror=mirror)

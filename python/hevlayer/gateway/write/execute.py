@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from hevlayer.errors import LayerError, UpstreamError, ValidationError
+from hevlayer.errors import LayerError, PayloadTooLargeError, UpstreamError, ValidationError
 from hevlayer.gateway.consistency import NamespaceView, Outcome
 from hevlayer.gateway.encoding import gzip
 from hevlayer.gateway.relay import Relay
@@ -36,6 +36,8 @@ from hevlayer.wire.reserved import RESERVED_PREFIX
 
 DEFAULT_DISTANCE_METRIC = "cosine_distance"
 RENDER_CHUNK_BYTES = 1 << 20
+# A schema has at most 1024 attributes with names of at most 128 bytes.
+SCHEMA_BYTES_MAX = 1 << 20
 OK = 200
 
 
@@ -189,6 +191,8 @@ class WriteRoutes:
     async def update_schema(self, context: RouteContext) -> Response:
         """POST /v1/namespaces/{namespace}/schema; reserved attributes are neither taken nor shown."""
         body = await self._intake.in_memory(context.request)
+        if len(body) > SCHEMA_BYTES_MAX:
+            raise PayloadTooLargeError(f"request body: at most {SCHEMA_BYTES_MAX} bytes, has {len(body)}")
         drops = inspect_schema(body)
         headers = self._relay.headers(context, identity=True)
         if is_gzipped(context.request):

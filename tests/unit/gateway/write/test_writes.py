@@ -355,3 +355,14 @@ async def test_dropping_an_attribute_voids_the_namespace(benches):
 )
 def test_what_a_schema_change_does(body, drops):
     assert inspect_schema(body) is drops
+
+
+async def test_a_schema_that_is_too_long_for_any_namespace_is_refused(benches):
+    bench = await benches()
+    path = "/v1/namespaces/a/schema"
+    body = b'{"x":{"type":"string"}%s}'
+    assert (await bench.call("POST", path, body % (b" " * (1 << 19)))).status == 200
+    refused = await bench.call("POST", path, body % (b" " * (1 << 20)))
+    assert refused.status == 413
+    assert b"at most 1048576 bytes" in await refused.read(1 << 16)
+    assert len(bench.upstream.requests) == 1

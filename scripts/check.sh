@@ -12,4 +12,6 @@ step .venv/bin/stubtest hevlayer._native --mypy-config-file pyproject.toml --all
 step cargo fmt --all --check
 step cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 step .venv/bin/python scripts/make_docs.py --check
+step .venv/bin/python scripts/check_links.py
+step scripts/docs.sh
 step scripts/check_text.sh

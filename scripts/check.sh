@@ -14,4 +14,6 @@ step cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 step .venv/bin/python scripts/make_docs.py --check
 step .venv/bin/python scripts/check_links.py
 step scripts/docs.sh
+step .venv/bin/python scripts/make_client.py --check
+step .venv/bin/python scripts/check_client_types.py
 step scripts/check_text.sh

@@ -13,6 +13,7 @@ from contract_support import ROOT, start_gateway
 
 sys.path.insert(0, str(ROOT / "scripts"))
 
+import own_client
 import published_client
 import vendor_suite
 
@@ -26,6 +27,8 @@ VENDOR_TESTS_PASSED = 139
 VENDOR_TESTS_SKIPPED = 5
 # Of the published client; the check of a wrong key needs a gateway that judges keys itself.
 PUBLISHED_CHECKS = 160
+# The same checks with our own client; it has no methods for what this version does not have.
+OWN_CHECKS = 108
 POLL_INTERVAL_MS = "50"
 # An index that never catches up while a suite runs.
 INDEX_LAG_MS = 3_600_000
@@ -103,6 +106,14 @@ def test_the_published_client(tmp_path, key):
         counts = published_client.run_checks(target.base_url, api_key=target.token, any_key=not key)
     assert counts.failures == ()
     assert (counts.passed, counts.skipped) == ((PUBLISHED_CHECKS, 0) if key else (PUBLISHED_CHECKS - 1, 1))
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+def test_our_own_client(tmp_path, kind):
+    with start_gateway(tmp_path, "--consistency-poll-interval-ms", POLL_INTERVAL_MS, key="gateway-key") as target:
+        counts = own_client.run_checks(target.base_url, kind, api_key=target.token, any_key=False)
+    assert counts.failures == ()
+    assert (counts.passed, counts.skipped) == (OWN_CHECKS, 0)
 
 
 def test_the_typescript_client(target):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from hevlayer import AsyncHevlayer, HevlayerError
+from hevlayer import HevlayerError
 
 
 async def caught(call):
@@ -81,10 +81,10 @@ async def test_an_unknown_metric(client):
 
 
 @pytest.mark.parametrize("key", [None, "", "wrong"])
-async def test_a_wrong_key(key):
+async def test_a_wrong_key(open_client, key):
     if key == "wrong" and "LAYER_TEST_ANY_KEY" in os.environ:
         pytest.skip("without a key of its own the gateway passes bearers on, and the local origin takes any")
-    async with AsyncHevlayer(api_key=key, base_url=os.environ["LAYER_TEST_URL"]) as stranger:
+    async with open_client(key) as stranger:
         for call in (
             stranger.get_namespace_metadata("a"),
             stranger.write_namespace("a", {"upserts": [{"id": "a"}]}),

@@ -159,11 +159,9 @@ async def test_fetch_one(client, films, data):
 
 
 @pytest.mark.parametrize("doc_id", ["with space", "a/b", "ç-日本", "100%", "a.b;c=d", "..."])
-async def test_fetch_by_an_odd_id(client, ns, data, doc_id):
+async def test_fetch_by_an_odd_id(client, ns, data, in_path, doc_id):
     await client.write_namespace(ns, {"upsert_rows": [{"id": doc_id, "n": 1}]})
-    # The client puts the id into the path as it is; a sign of percent it leaves to the caller.
-    sent = doc_id.replace("%", "%25")
-    assert (await data(client.fetch_document, ns, sent, cache_status="miss")).id == doc_id
+    assert (await data(client.fetch_document, ns, in_path(doc_id), cache_status="miss")).id == doc_id
 
 
 async def test_fetch_by_number(client, ns, data):

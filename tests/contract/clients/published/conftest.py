@@ -1,20 +1,66 @@
-"""The published client against LAYER_TEST_URL, every call once plain and once with its timing."""
+"""A client against LAYER_TEST_URL, every call once plain and once with its timing.
 
+The client is the published one, or this project's own as LAYER_TEST_CLIENT says: `async`, or `sync` for the synchronous
+class, whose calls then run in threads.
+"""
+
+import asyncio
+import contextlib
 import itertools
 import os
 import re
 
 import pytest
 
+import hevlayer
 from hevlayer import AsyncHevlayer, LayerPerf, LayerResponse
 
+KIND = os.environ.get("LAYER_TEST_CLIENT", "published")
 _numbers = itertools.count()
 
 
+class InThreads:
+    """The synchronous client as the checks call it."""
+
+    def __init__(self, **options):
+        self._client = hevlayer.Hevlayer(**options)
+
+    def __getattr__(self, name):
+        method = getattr(self._client, name)
+
+        async def call(*arguments, **options):
+            return await asyncio.to_thread(method, *arguments, **options)
+
+        return call
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        await asyncio.to_thread(self._client.close)
+
+
 @pytest.fixture
-async def client():
-    async with AsyncHevlayer(api_key=os.environ["LAYER_TEST_KEY"], base_url=os.environ["LAYER_TEST_URL"]) as opened:
+def open_client():
+    """Opens a client with a key."""
+    kind = InThreads if KIND == "sync" else AsyncHevlayer
+
+    def open_with(api_key):
+        return kind(api_key=api_key, base_url=os.environ["LAYER_TEST_URL"])
+
+    return open_with
+
+
+@pytest.fixture
+async def client(open_client):
+    async with open_client(os.environ["LAYER_TEST_KEY"]) as opened:
         yield opened
+
+
+@pytest.fixture
+def in_path():
+    """A document's id as the client takes it. The published one leaves the sign of percent to its caller."""
+    return (lambda doc_id: doc_id.replace("%", "%25")) if KIND == "published" else str
 
 
 @pytest.fixture
@@ -22,7 +68,8 @@ async def ns(request, client):
     """The name of a namespace that does not exist yet; deleted afterwards."""
     name = f"{re.sub(r'[^A-Za-z0-9]+', '-', request.node.name)[:80]}-{os.getpid()}-{next(_numbers)}"
     yield name
-    await client._client.delete(f"/v2/namespaces/{name}")
+    with contextlib.suppress(hevlayer.HevlayerError):
+        await client.delete_namespace(name)
 
 
 @pytest.fixture(params=["plain", "perf"])

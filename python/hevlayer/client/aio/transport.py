@@ -1,0 +1,34 @@
+"""Sending and waiting under asyncio."""
+
+import asyncio
+
+from pyreqwest.client import ClientBuilder
+from pyreqwest.exceptions import PyreqwestError
+
+from hevlayer.client.errors import RawAnswer
+from hevlayer.client.http import Request, failure_of, set_up
+
+
+class AsyncTransport:
+    """A pool of connections."""
+
+    def __init__(self, *, timeout_seconds: float, compression: bool) -> None:
+        self._client = set_up(ClientBuilder(), timeout_seconds=timeout_seconds, compression=compression).build()
+
+    async def send(self, request: Request) -> RawAnswer:
+        """Raises: HevlayerError: no whole answer came."""
+        builder = self._client.request(request.method, request.url).headers(request.headers).timeout(request.timeout)
+        if request.content is not None:
+            builder = builder.body_bytes(request.content)
+        try:
+            response = await builder.build().send()
+            content = bytes(await response.bytes())
+        except PyreqwestError as error:
+            raise failure_of(error, request) from error
+        return RawAnswer(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def aclose(self) -> None:
+        await self._client.close()

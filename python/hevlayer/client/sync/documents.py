@@ -1,0 +1,121 @@
+"""Documents by their ids."""
+
+# Written by scripts/make_client.py from hevlayer/client/aio; change that, then run it again.
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
+
+from hevlayer.client import models
+from hevlayer.client.api import OPERATIONS
+from hevlayer.client.perf import LayerResponse
+from hevlayer.client.sync.caller import Caller
+
+
+class Documents(Caller):
+    """Documents by their ids."""
+
+    @overload
+    def fetch_document(
+        self,
+        namespace: str,
+        doc_id: str | int,
+        *,
+        include_attributes: Sequence[str] | None = None,
+        tags: Sequence[str] | None = None,
+        traceparent: str | None = None,
+        with_perf: Literal[False] = False,
+        timeout_seconds: float | None = None,
+    ) -> models.Document: ...
+
+    @overload
+    def fetch_document(
+        self,
+        namespace: str,
+        doc_id: str | int,
+        *,
+        include_attributes: Sequence[str] | None = None,
+        tags: Sequence[str] | None = None,
+        traceparent: str | None = None,
+        with_perf: Literal[True],
+        timeout_seconds: float | None = None,
+    ) -> LayerResponse[models.Document]: ...
+
+    def fetch_document(
+        self,
+        namespace: str,
+        doc_id: str | int,
+        *,
+        include_attributes: Sequence[str] | None = None,
+        tags: Sequence[str] | None = None,
+        traceparent: str | None = None,
+        with_perf: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> models.Document | LayerResponse[models.Document]:
+        """Gives a document, from the document cache when it is there.
+
+        `GET /v2/namespaces/{namespace}/documents/{doc_id}`
+
+        Args:
+            include_attributes: these; all but vectors by default.
+            tags: labels for the record, without commas.
+            traceparent: the W3C trace that this belongs to.
+        """
+        answer: LayerResponse[models.Document] = self._call(
+            OPERATIONS["fetch_document"],
+            path={"namespace": namespace, "doc_id": doc_id},
+            query={"include_attributes": include_attributes},
+            context={"tags": tags, "traceparent": traceparent},
+            timeout_seconds=timeout_seconds,
+        )
+        return answer if with_perf else answer.data
+
+    @overload
+    def fetch_documents(
+        self,
+        namespace: str,
+        body: models.FetchDocumentsRequest | Mapping[str, Any],
+        *,
+        tags: Sequence[str] | None = None,
+        traceparent: str | None = None,
+        with_perf: Literal[False] = False,
+        timeout_seconds: float | None = None,
+    ) -> models.FetchDocumentsResponse: ...
+
+    @overload
+    def fetch_documents(
+        self,
+        namespace: str,
+        body: models.FetchDocumentsRequest | Mapping[str, Any],
+        *,
+        tags: Sequence[str] | None = None,
+        traceparent: str | None = None,
+        with_perf: Literal[True],
+        timeout_seconds: float | None = None,
+    ) -> LayerResponse[models.FetchDocumentsResponse]: ...
+
+    def fetch_documents(
+        self,
+        namespace: str,
+        body: models.FetchDocumentsRequest | Mapping[str, Any],
+        *,
+        tags: Sequence[str] | None = None,
+        traceparent: str | None = None,
+        with_perf: bool = False,
+        timeout_seconds: float | None = None,
+    ) -> models.FetchDocumentsResponse | LayerResponse[models.FetchDocumentsResponse]:
+        """Gives up to 10,000 documents by their ids.
+
+        `POST /v2/namespaces/{namespace}/documents`
+
+        Args:
+            tags: labels for the record, without commas.
+            traceparent: the W3C trace that this belongs to.
+        """
+        answer: LayerResponse[models.FetchDocumentsResponse] = self._call(
+            OPERATIONS["fetch_documents"],
+            path={"namespace": namespace},
+            body=body,
+            context={"tags": tags, "traceparent": traceparent},
+            timeout_seconds=timeout_seconds,
+        )
+        return answer if with_perf else answer.data

@@ -12,7 +12,6 @@ from pyreqwest.exceptions import (
     ConnectTimeoutError,
     DetailedPyreqwestError,
     PoolTimeoutError,
-    PyreqwestError,
     RequestTimeoutError,
 )
 
@@ -60,7 +59,7 @@ def set_up(builder: _BuilderT, *, timeout_seconds: float, compression: bool) -> 
     )
 
 
-def failure_of(error: PyreqwestError, request: Request) -> HevlayerError:
+def failure_of(error: Exception, request: Request) -> HevlayerError:
     """What an error of the library means to a caller. Texts of the library may hold the address, never a key."""
     where = f"{request.method} {request.url.partition('?')[0]}"
     cause = _cause(error)
@@ -73,7 +72,7 @@ def failure_of(error: PyreqwestError, request: Request) -> HevlayerError:
     return HevlayerConnectionError(f"{where}: the connection broke: {cause}", request_sent=True)
 
 
-def _cause(error: PyreqwestError) -> str:
+def _cause(error: Exception) -> str:
     """The innermost cause: it says `Connection refused` where the others say where."""
     causes = error.details.get("causes") if isinstance(error, DetailedPyreqwestError) else None
-    return causes[-1]["message"] if causes else error.message
+    return causes[-1]["message"] if causes else str(error)

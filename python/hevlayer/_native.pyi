@@ -734,6 +734,30 @@ class DocCacheEngine:
         """All rows as of now, and the fields of `NamespaceFacts` as of the same moment. Takes about half a second and
         40 MB for a million rows. Releases the GIL. Raises: ScanStoppedError: `timed_out` or `cancelled`."""
 
+    def columns(self, namespace: str, now_ms: int) -> tuple[ColumnTable, dict[str, Any]] | None:
+        """The columns of a namespace as it is now, with the fields of `NamespaceFacts` as of the same moment; None
+        without columns that can be brought up to date. The table stays as it is. Releases the GIL."""
+
+    def build_columns(
+        self,
+        namespace: str,
+        schema: FilterSchema,
+        attributes: list[str],
+        now_ms: int,
+        *,
+        timeout_ms: int | None = None,
+        cancel: CancelFlag | None = None,
+    ) -> dict[str, Any] | None:
+        """Builds columns from the cached rows, in place of those that are there; None while another process builds.
+
+        Returns: as `ColumnTable.build`. Raises: ScanStoppedError; FilterRefusedError; ValueError: no id type yet.
+        """
+
+    def column_files(self) -> list[dict[str, Any]]:
+        """The fields of `ColumnFile`, of every process's files. Reads the disk; releases the GIL."""
+
+    def drop_columns(self, namespace: str) -> None: ...
+    def tidy_columns(self) -> None: ...
     def holes(self, namespace: str, limit: int) -> list[bytes]: ...
     def note(
         self, namespace: str, text: str, epoch: int, lost: int, *, in_place: bool

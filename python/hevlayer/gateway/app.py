@@ -33,6 +33,7 @@ from hevlayer.gateway.observe import (
     DocumentCacheStates,
     attach_access_log,
     attach_cache,
+    attach_columns,
     attach_consistency,
     attach_own_work,
     attach_process,
@@ -50,7 +51,7 @@ from hevlayer.gateway.reads import Reads
 from hevlayer.gateway.relay import Relay, RelayRoutes
 from hevlayer.gateway.router import QuickHandler, RouteHandler, Router
 from hevlayer.gateway.routes import ROUTES
-from hevlayer.gateway.scan import CacheAccess, CachedScans, Results, ScanRoutes, Scans
+from hevlayer.gateway.scan import CacheAccess, CachedScans, Columns, Results, ScanRoutes, Scans
 from hevlayer.gateway.shards.backfill import LEASE as BACKFILL_LEASE
 from hevlayer.gateway.shards.backfill import Backfill
 from hevlayer.gateway.shards.defaults import WriteShards
@@ -243,7 +244,8 @@ class Gateway:
             bytes_max=config.scan_results_bytes_max,
         )
         auto_warm = AutoWarm(warms, self.supervisor.spawn, self.clock, rows_max=config.warm_rows_max)
-        self.cached_scans = CachedScans(self.cache)
+        self.columns = Columns(self.cache, self.metrics, self.clock, bytes_max=config.columns_bytes_max)
+        self.cached_scans = CachedScans(self.cache, self.columns)
         self.scans = Scans(
             reads,
             self.jobs,
@@ -330,6 +332,7 @@ class Gateway:
         }
         attach_consistency(self.metrics, self.registry, self.stamper, self.clock)
         attach_cache(self.metrics, self.cache)
+        attach_columns(self.metrics, self.columns)
         attach_server(self.metrics, self._open_connections, self._requests_in_flight)
         attach_process(self.metrics)
         attach_access_log(self.metrics, self.access_log)
@@ -437,6 +440,7 @@ class Gateway:
         self.supervisor.start("floor keeper", self.floor.run)
         self.supervisor.start("unfinished deletes", self.namespaces.deletes.run)
         self.supervisor.start("document cache upkeep", self.cache.run)
+        self.supervisor.start("columns", self.columns.run)
         self.supervisor.start("jobs", self.jobs.run)
         self.history.start(self.supervisor)
         self.supervisor.start("results of scans", self.scan_results.run)

@@ -418,6 +418,13 @@ class GatewayConfig:
         "disk that the document cache may take, in bytes",
         section=_CACHE,
     )
+    columns_bytes_max: int = setting(
+        1 << 30,
+        "LAYER_COLUMNS_BYTES_MAX",
+        whole(0, 1 << 44),
+        "disk for typed columns of cached rows, in bytes, beside the cache's own; 0: none are built",
+        section=_CACHE,
+    )
     cache_ttl_seconds: float = setting(
         TTL_SECONDS,
         "LAYER_CACHE_TTL_SECONDS",

@@ -292,6 +292,45 @@ OBJECT_OPERATION = _timing(
         "10m",
     ),
 )
+COLUMNS = _level(
+    "layer_columns", "cache", (), "Typed columns of cached rows, of every namespace.", "max(layer_columns)"
+)
+COLUMNS_BYTES = _level(
+    "layer_columns_bytes", "cache", (), "Bytes that columns take on the disk.", "max(layer_columns_bytes)"
+)
+COLUMNS_CAPACITY = _level(
+    "layer_columns_capacity_bytes",
+    "cache",
+    (),
+    "Bytes that columns may take; 0 when none are built.",
+    "max(layer_columns_capacity_bytes)",
+)
+COLUMNS_CHANGED_ROWS = _level(
+    "layer_columns_changed_rows",
+    "cache",
+    (),
+    "Rows that changed since their columns were built and are read one by one.",
+    "sum(layer_columns_changed_rows)",
+)
+COLUMNS_BUILD = _timing(
+    "layer_columns_build_seconds",
+    "cache",
+    ("status",),
+    "Time of building the columns of a namespace; status is ok or failed.",
+    buckets=JOB_BUCKETS,
+)
+COLUMNS_DROPPED = _count(
+    "layer_columns_dropped_total",
+    "cache",
+    ("reason",),
+    "Namespaces whose columns were given up; reason is budget.",
+)
+COLUMNS_ANSWERS = _count(
+    "layer_columns_answers_total",
+    "cache",
+    ("mode", "source"),
+    "Scans that the cache answered; source is columns, or rows where a column was missing.",
+)
 SCANS = _count(
     "hevlayer_scan_total",
     "cache",

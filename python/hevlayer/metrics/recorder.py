@@ -87,6 +87,13 @@ class Metrics:
         self.cache_rows = registry.gauge(declared.CACHE_ROWS)
         self.cache_bytes = registry.gauge(declared.CACHE_BYTES)
         self.cache_capacity = registry.gauge(declared.CACHE_CAPACITY)
+        self.columns = registry.gauge(declared.COLUMNS)
+        self.columns_bytes = registry.gauge(declared.COLUMNS_BYTES)
+        self.columns_capacity = registry.gauge(declared.COLUMNS_CAPACITY)
+        self.columns_changed_rows = registry.gauge(declared.COLUMNS_CHANGED_ROWS)
+        self._columns_build = registry.histogram(declared.COLUMNS_BUILD)
+        self._columns_dropped = registry.counter(declared.COLUMNS_DROPPED)
+        self._columns_answers = registry.counter(declared.COLUMNS_ANSWERS)
         self.cache_open_writes = registry.gauge(declared.CACHE_OPEN_WRITES)
         self.cache_connections = registry.gauge(declared.CACHE_CONNECTIONS)
         self.cache_debts = registry.gauge(declared.CACHE_DEBTS)
@@ -284,6 +291,18 @@ class Metrics:
         self._scans.bind(*labels).inc()
         self._scan_duration.bind(*labels).observe(seconds)
         self._scan_documents.bind(*labels).observe(documents)
+
+    def observe_columns_build(self, seconds: float, *, ok: bool) -> None:
+        """One build of a namespace's columns."""
+        self._columns_build.bind("ok" if ok else "failed").observe(seconds)
+
+    def count_columns_dropped(self, reason: str) -> None:
+        """The columns of one namespace were given up."""
+        self._columns_dropped.bind(reason).inc()
+
+    def count_columns_answer(self, mode: str, source: str) -> None:
+        """One scan that the cache answers, from columns or from rows."""
+        self._columns_answers.bind(mode, source).inc()
 
     def observe_job(self, kind: str, status: str, seconds: float) -> None:
         """One job that has ended. `status` is completed, failed or cancelled."""

@@ -18,6 +18,7 @@ from hevlayer.errors import CacheUnavailableError
 from hevlayer.kernels.doccache import DocProjection, DocRows
 from hevlayer.kernels.filters import CancelFlag
 from hevlayer.stores.doccache_breaker import Breaker, State
+from hevlayer.stores.doccache_columns import KeepsColumns, NamespaceColumns
 from hevlayer.stores.doccache_debts import Debts, Repayment
 from hevlayer.stores.doccache_engine import (
     MARK_SECONDS_MAX,
@@ -346,20 +347,45 @@ class DocumentCache:
         They are the whole namespace only if `scanned_through`, asked after they were read, says so.
         """
         engine = self._engine
-        if not isinstance(engine, ScansRows) or self._debts.touches(namespace) or not self._breaker.allows():
+        if not isinstance(engine, ScansRows):
+            return None
+        return await self._shown("scan", namespace, lambda: engine.scan(namespace, seconds, cancel))
+
+    @property
+    def keeps_columns(self) -> KeepsColumns | None:
+        """The engine, if it keeps columns."""
+        return self._engine if isinstance(self._engine, KeepsColumns) else None
+
+    async def columns(self, namespace: str, seconds: float) -> NamespaceColumns | None:
+        """The columns of a namespace as of now; None when there are none that can be used, or not within `seconds`.
+
+        They are the whole namespace only if `shown_through` says so.
+        """
+        engine = self.keeps_columns
+        if engine is None:
+            return None
+        return await self._shown("columns", namespace, lambda: engine.columns(namespace, seconds))
+
+    async def _shown(self, operation: str, namespace: str, call: Callable[[], Awaitable[T | None]]) -> T | None:
+        if self._debts.touches(namespace) or not self._breaker.allows():
             return None
         try:
-            scan = await engine.scan(namespace, seconds, cancel)
+            shown = await call()
         except CacheUnavailableError as error:
             # Not the breaker's: too little time for a large namespace says nothing of the cache.
-            self._errors["scan"] = self._errors.get("scan", 0) + 1
+            self._errors[operation] = self._errors.get(operation, 0) + 1
             if self._observer is not None:
-                self._observer.count_cache_error("scan")
-            log.info("document cache not scanned", extra={"namespace": namespace, "cause": error.message})
+                self._observer.count_cache_error(operation)
+            fields = {"namespace": namespace, "operation": operation, "cause": error.message}
+            log.info("document cache not scanned", extra=fields)
             return None
         self._breaker.succeeded()
         # A write whose mark failed meanwhile may have been acknowledged before the scan began.
-        return None if self._debts.touches(namespace) else scan
+        return None if self._debts.touches(namespace) else shown
+
+    def shown_through(self, facts: NamespaceFacts, watermark_ms: int | None) -> int | None:
+        """The stamp through which columns with these facts show every row; as `scanned_through`."""
+        return is_complete(facts, self._clock.now_ms(), watermark_ms)
 
     def scanned_through(self, scan: NamespaceScan, watermark_ms: int | None) -> int | None:
         """The stamp through which a scan shows every row; None while one may be missing. See `warmed_through`.

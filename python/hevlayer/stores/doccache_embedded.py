@@ -25,7 +25,8 @@ from hevlayer.kernels.doccache import (
     DocRows,
     distrust_doccache,
 )
-from hevlayer.kernels.filters import CancelFlag, ScanStoppedError
+from hevlayer.kernels.filters import CancelFlag, FilterRefusedError, FilterSchema, ScanStoppedError
+from hevlayer.stores.doccache_columns import BUILD_SECONDS_MAX, BuiltColumns, ColumnFile, NamespaceColumns
 from hevlayer.stores.doccache_engine import (
     UNKNOWN_WRITE_SECONDS,
     EngineStats,
@@ -44,6 +45,8 @@ TTL_SECONDS = 86_400.0
 CAPACITY_BYTES = 4 << 30
 THREADS = 4
 SCAN_THREADS = 2
+# What looks at the files of columns may take, in seconds.
+COLUMN_FILES_SECONDS = 30.0
 # Calls in threads at one time; beyond them the cache counts as failed rather than queueing without bound.
 WAITING_CALLS_MAX = 256
 # Larger batches, fills and marks are worth a thread, or are not waited for in place.
@@ -84,6 +87,7 @@ class EmbeddedEngine:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="doccache")
         # A scan's beginning looks at every row's entry, so that point operations must not wait behind it.
         self._scan_threads = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="doccache-scan")
+        self._build_thread = ThreadPoolExecutor(1, thread_name_prefix="doccache-columns")
         self._waiting = 0
         self._closed = False
         self._native: DocCacheEngine | None = None
@@ -327,6 +331,52 @@ class EmbeddedEngine:
         except ScanStoppedError as error:
             raise CacheUnavailableError(str(error), fields={"cause": "stopped"}) from error
 
+    # --- columns -----------------------------------------------------------------------------------------------------
+
+    async def columns(self, namespace: str, seconds: float) -> NamespaceColumns | None:
+        native, now_ms = self._door(), self._now_ms()
+        shown = await self._in_thread(
+            lambda: native.columns(namespace, now_ms), threads=self._scan_threads, seconds=seconds
+        )
+        if shown is None:
+            return None
+        table, facts = shown
+        return NamespaceColumns(table, frozenset(table.attributes), NamespaceFacts(**facts))
+
+    async def build_columns(
+        self, namespace: str, schema: FilterSchema, attributes: Sequence[str], cancel: CancelFlag
+    ) -> BuiltColumns | None:
+        native, now_ms, wanted = self._door(), self._now_ms(), list(attributes)
+        timeout_ms = int(BUILD_SECONDS_MAX * 1000)
+
+        def build() -> BuiltColumns | None:
+            built = native.build_columns(namespace, schema, wanted, now_ms, timeout_ms=timeout_ms, cancel=cancel)
+            if built is None:
+                return None
+            return BuiltColumns(built["rows"], built["bytes"], tuple(built["left_out"]), built["seconds"])
+
+        try:
+            return await self._in_thread(build, threads=self._build_thread, seconds=BUILD_SECONDS_MAX)
+        except (ScanStoppedError, FilterRefusedError, ValueError) as error:
+            raise CacheUnavailableError(str(error), fields={"cause": "stopped"}) from error
+
+    async def cached_rows(self, namespace: str) -> int:
+        return (await self.facts(namespace)).rows
+
+    async def column_files(self) -> list[ColumnFile]:
+        found = await self._of_columns(self._door().column_files)
+        return [ColumnFile(**{**file, "columns": tuple(file["columns"])}) for file in found]
+
+    async def drop_columns(self, namespace: str) -> None:
+        native = self._door()
+        await self._of_columns(lambda: native.drop_columns(namespace))
+
+    async def tidy_columns(self) -> None:
+        await self._of_columns(self._door().tidy_columns)
+
+    async def _of_columns(self, work: Callable[[], T]) -> T:
+        return await self._in_thread(work, threads=self._build_thread, seconds=COLUMN_FILES_SECONDS)
+
     async def holes(self, namespace: str, limit: int) -> list[bytes]:
         native = self._door()
         return await self._in_thread(lambda: native.holes(namespace, limit))
@@ -374,6 +424,7 @@ class EmbeddedEngine:
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._scan_threads.shutdown(wait=False, cancel_futures=True)
+            self._build_thread.shutdown(wait=False, cancel_futures=True)
 
     # --- how calls are made ------------------------------------------------------------------------------------------
 

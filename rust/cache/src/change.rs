@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use crate::entry::{self, Entry, Known, Meta, Namespace, Place, Segment, Slot, Write};
 use crate::error::CacheError;
+use crate::feed::Noted;
 use crate::frame;
 use crate::lmdb::{self, Table};
 use crate::segments::Active;
@@ -62,6 +63,7 @@ pub struct Change<'e> {
     segments: HashMap<u32, (i64, i64)>,
     names: HashMap<Box<str>, Namespace>,
     meta: Option<Meta>,
+    pub(crate) noted: Noted,
 }
 
 impl<'e> Change<'e> {
@@ -81,6 +83,7 @@ impl<'e> Change<'e> {
             segments: HashMap::new(),
             names: HashMap::new(),
             meta: None,
+            noted: Noted::default(),
         })
     }
 
@@ -114,6 +117,7 @@ impl<'e> Change<'e> {
         for (name, namespace) in std::mem::take(&mut self.names) {
             self.txn.put(Table::Facts, &entry::namespace_key(&name), &namespace.encode())?;
         }
+        std::mem::take(&mut self.noted).write(&mut self.txn)?;
         if let Some(meta) = self.meta {
             self.txn.put(Table::Facts, entry::META, &meta.encode())?;
         }
@@ -171,6 +175,10 @@ impl<'e> Change<'e> {
     }
 
     pub fn set(&mut self, number: u32, key: &[u8], entry: Option<Entry>) -> Result<()> {
+        // A row beneath a mark still counts as the row.
+        if !matches!(entry, Some(Entry::Guard { beneath: Known::Row(_), .. })) {
+            self.noted.note(&self.txn, number, key)?;
+        }
         let at = entry::id_key(number, key);
         match entry {
             None | Some(Entry::Known(Known::Nothing)) => self.txn.delete(Table::Ids, &at).map(drop),
@@ -471,6 +479,7 @@ impl<'e> Change<'e> {
         namespace.fence = self.now();
         (namespace.rows, namespace.bytes, namespace.holes, namespace.lost) = (0, 0, 0, 0);
         namespace.note.clear();
+        self.noted.stop(&mut self.txn, namespace.number)?;
         self.txn.put(Table::Facts, &entry::sweep_key(namespace.number), &[])
     }
 
@@ -610,6 +619,7 @@ impl<'e> Change<'e> {
         meta.fence = meta.fence.max(namespace.fence);
         self.meta = Some(meta);
         self.names.remove(name);
+        self.noted.stop(&mut self.txn, namespace.number)?;
         self.txn.delete(Table::Facts, &entry::namespace_key(name))?;
         self.txn.delete(Table::Facts, &entry::number_key(namespace.number)).map(drop)
     }

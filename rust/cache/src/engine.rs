@@ -445,6 +445,11 @@ impl Engine {
         self.writer.ttl_ms.store(ttl_ms, Ordering::Relaxed);
     }
 
+    /// The longest life of a row from its fill.
+    pub fn ttl_ms(&self) -> u64 {
+        self.writer.ttl_ms.load(Ordering::Relaxed)
+    }
+
     /// Sizes and counters.
     ///
     /// # Errors

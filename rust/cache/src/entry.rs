@@ -8,6 +8,8 @@
 //!               'D' deadline, token                           ->  nothing: writes by the time that they end of themselves
 //!               'S' segment                                   ->  Segment
 //!               'G' number                                    ->  nothing: namespaces with entries of earlier epochs
+//!               'T' number                                    ->  Feed: the changes of this namespace are noted
+//!               'C' number, transaction                       ->  keys of ids whose row it changed
 //!               'M'                                           ->  Meta
 //! ```
 //!
@@ -21,6 +23,8 @@ pub const WRITE: u8 = b'W';
 pub const DEADLINE: u8 = b'D';
 pub const SEGMENT: u8 = b'S';
 pub const SWEEP: u8 = b'G';
+pub const FEED: u8 = b'T';
+pub const CHANGES: u8 = b'C';
 pub const META: &[u8] = b"M";
 
 /// No process appends to the segment.
@@ -383,6 +387,45 @@ impl Meta {
     }
 }
 
+/// Which changes of a namespace are noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Feed {
+    /// All of later transactions are.
+    pub from: u64,
+    /// Keys that are noted.
+    pub keys: u64,
+}
+
+impl Feed {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.u64(self.from).u64(self.keys);
+        out.0
+    }
+
+    pub fn decode(bytes: &[u8]) -> Result<Self, CacheError> {
+        let mut reader = Reader(bytes);
+        Ok(Self { from: reader.u64()?, keys: reader.u64()? })
+    }
+}
+
+/// Appends a key to those that a transaction changed.
+pub fn note_key(noted: &mut Vec<u8>, key: &[u8]) {
+    // Keys are shorter than the index's limit, which fits.
+    noted.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes());
+    noted.extend_from_slice(key);
+}
+
+/// The keys that a transaction changed.
+pub fn noted_keys(noted: &[u8], mut visit: impl FnMut(&[u8])) -> Result<(), CacheError> {
+    let mut reader = Reader(noted);
+    while !reader.0.is_empty() {
+        let length = reader.u16()?;
+        visit(reader.take(usize::from(length))?);
+    }
+    Ok(())
+}
+
 fn keyed(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut out = vec![tag];
     parts.iter().for_each(|part| out.extend_from_slice(part));
@@ -395,6 +438,18 @@ pub fn namespace_key(name: &str) -> Vec<u8> {
 
 pub fn number_key(number: u32) -> Vec<u8> {
     keyed(NUMBER, &[&number.to_be_bytes()])
+}
+
+pub fn feed_key(number: u32) -> Vec<u8> {
+    keyed(FEED, &[&number.to_be_bytes()])
+}
+
+pub fn changes_prefix(number: u32) -> Vec<u8> {
+    keyed(CHANGES, &[&number.to_be_bytes()])
+}
+
+pub fn changes_key(number: u32, transaction: u64) -> Vec<u8> {
+    keyed(CHANGES, &[&number.to_be_bytes(), &transaction.to_be_bytes()])
 }
 
 pub fn write_key(token: u64, part: u32) -> Vec<u8> {

@@ -8,6 +8,7 @@
 //! shared      see `crate::shared`
 //! data.mdb    the index, see `crate::lmdb`; lock.mdb is its own
 //! *.seg       rows, see `crate::segments`
+//! columns/    what was made of them, for whoever makes it; it goes with them
 //! ```
 //!
 //! A directory of the same boot is whole, because the kernel kept what the processes wrote. One of another boot may
@@ -32,8 +33,10 @@ use crate::segments::{Segments, SUFFIX};
 use crate::shared::{Shared, OWNERS_MAX};
 
 const STATE: &str = "state";
+/// The directory of what is made of the rows.
+pub const COLUMNS: &str = "columns";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const CLOSED: &str = "closed";
 const QUIET: &str = "quiet until ";
 /// Another engine may be looking around; an engine of an earlier version holds the lock for as long as it lives.
@@ -273,7 +276,10 @@ fn wipe(directory: &Path) -> io::Result<()> {
             fs::remove_file(&path)?;
         }
     }
-    Ok(())
+    match fs::remove_dir_all(directory.join(COLUMNS)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Judges a directory for the upstream called `identity`; with the time until which nothing may be filled, if an

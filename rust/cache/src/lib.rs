@@ -6,12 +6,14 @@
 //! * [`shared`] is what all processes see at once without the disk: the write clock, debts, reads.
 //! * [`home`] is the directory: who may use it and whether it may be believed.
 //! * [`change`] is one step of the protocol in one transaction; [`writer`] makes them, in a thread of its own.
+//! * [`feed`] tells which rows of a namespace changed since a transaction.
 //! * [`engine`] is what a gateway asks, [`upkeep`] evicts and gives room back, [`scan`] visits a namespace's rows.
 
 pub mod change;
 pub mod engine;
 pub mod entry;
 pub mod error;
+pub mod feed;
 pub mod frame;
 pub mod home;
 pub mod lmdb;
@@ -24,7 +26,9 @@ pub mod writer;
 pub use change::{Key, Outcome};
 pub use engine::{distrust, Engine, Facts, Lookup, Options, Stats, MOMENT, WAIT_MAX};
 pub use error::CacheError;
+pub use feed::{ChangedRow, Changes};
 pub use hevlayer_doc::{record, rows};
+pub use home::COLUMNS;
 pub use record::{IdType, Projection, Record};
 pub use rows::Rows;
 pub use scan::{NamespaceScan, RowsScan, Scan, ScannedRow};

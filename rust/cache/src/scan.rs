@@ -91,11 +91,14 @@ struct Row {
 /// A scan of the embedded engine: it sees each row that was live when it began, exactly once, also those that are
 /// replaced or evicted meanwhile.
 pub struct Scan {
-    number: u32,
+    /// The namespace's number in the index.
+    pub number: u32,
     rows: Vec<Row>,
     segments: HashMap<u32, Arc<Mapping>>,
     sequence: u64,
     missing: AtomicU64,
+    /// When the oldest of the rows was read from the upstream; that of a namespace without rows lies far ahead.
+    pub oldest_filled_ms: u64,
     /// What was held of the namespace at the moment that the scan shows.
     pub facts: Facts,
 }
@@ -134,6 +137,7 @@ impl Engine {
             segments: HashMap::new(),
             sequence: txn.id(),
             missing: AtomicU64::new(0),
+            oldest_filled_ms: u64::MAX,
             facts: self.facts_of(&txn, namespace)?,
         };
         let mut expired = Vec::new();
@@ -162,6 +166,7 @@ impl Engine {
                 expired.push((key[4..].into(), slot.place));
                 return Ok(true);
             }
+            scan.oldest_filled_ms = scan.oldest_filled_ms.min(slot.filled_ms);
             scan.rows.push(Row {
                 segment: slot.place.segment,
                 offset: slot.place.offset,

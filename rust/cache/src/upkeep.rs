@@ -78,6 +78,7 @@ impl Engine {
         self.adopt_gone(now_ms)?;
         self.writer.home.store.env.clear_stale_readers();
         self.sweep()?;
+        self.sweep_feeds()?;
         self.age(upkeep, now_ms)?;
         self.hold_shares()?;
         self.trim(upkeep)
@@ -92,7 +93,7 @@ impl Engine {
         Ok(found)
     }
 
-    fn change<T>(&self, make: impl FnOnce(&mut Change<'_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn change<T>(&self, make: impl FnOnce(&mut Change<'_>) -> Result<T>) -> Result<T> {
         self.writer.change(&mut None, 0, make)
     }
 
@@ -358,7 +359,9 @@ impl Engine {
                     && *spare >= slot.bytes()
                     && (!is_bounded || shared.take_read(shared::hash(number, frame.key)));
                 if let Some(tail) = is_wanted.then(|| frame.tail().ok()).flatten() {
-                    if change.put(&mut facts, frame.key, Content { head: frame.head, tail }, slot.filled_ms)? {
+                    let content = Content { head: frame.head, tail };
+                    // It moves and stays what it is.
+                    if change.unnoted(|change| change.put(&mut facts, frame.key, content, slot.filled_ms))? {
                         *spare = if is_bounded { *spare - slot.bytes() } else { *spare };
                         change.save(&name, facts);
                         continue;

@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
+use hevlayer_cache::COLUMNS;
 use hevlayer_cache::{
     distinct, CacheError, Call, Engine, Facts, Key, Lookup, Options, Outcome, Pending, Reply, Settle, MOMENT,
 };
+use hevlayer_columns::{ColumnsError, FileFacts, Request, Shelf, Snapshot};
 use hevlayer_filter::ScanError;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -15,7 +17,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use crate::cache::{id_type_named, raise, PyProjection, PyRows};
 use crate::cache_scan::PyScan;
-use crate::filter::{limits, stopped, PyCancelFlag};
+use crate::filter::{limits, stopped, wanted_columns, PyCancelFlag, PyColumns, PySchema};
 
 /// How long a caller waits in place, as the engine says; with it the call was queued behind others.
 const NOT_AT_ALL: Duration = Duration::ZERO;
@@ -67,7 +69,7 @@ impl PyPending {
 }
 
 #[pyclass(frozen, name = "DocCacheEngine", module = "hevlayer._native")]
-pub(crate) struct PyEngine(pub(crate) Engine);
+pub(crate) struct PyEngine(pub(crate) Engine, Shelf);
 
 impl PyEngine {
     fn hand_over<'py>(
@@ -99,8 +101,10 @@ impl PyEngine {
         unknown_write_ms: u64,
         now_ms: u64,
     ) -> PyResult<Self> {
+        let shelf = Shelf::new(directory.join(COLUMNS));
         let options = Options { directory, identity, capacity_bytes, ttl_ms, unknown_write_ms };
-        py.detach(|| Engine::open(&options, now_ms)).map(Self).map_err(|error| raise(&error))
+        let engine = py.detach(|| Engine::open(&options, now_ms)).map_err(|error| raise(&error))?;
+        Ok(Self(engine, shelf))
     }
 
     #[pyo3(signature = (namespace, key, projection, id_type, now_ms, *, wait))]
@@ -265,6 +269,78 @@ impl PyEngine {
         Ok((PyScan::new(Arc::new(scan)), facts))
     }
 
+    /// The columns of a namespace as it is now, with what is held of it; None without columns that can be brought up to
+    /// date. Releases the GIL.
+    fn columns<'py>(
+        &self,
+        py: Python<'py>,
+        namespace: &str,
+        now_ms: u64,
+    ) -> PyResult<Option<(PyColumns, Bound<'py, PyDict>)>> {
+        let shown = py.detach(|| self.1.now(&self.0, namespace, now_ms));
+        let Some(Snapshot { table, facts }) = shown.map_err(|error| columns_error(py, error))? else { return Ok(None) };
+        Ok(Some((PyColumns::new(table), facts_object(py, &facts)?)))
+    }
+
+    /// Builds columns; None when another process builds. Releases the GIL.
+    #[pyo3(signature = (namespace, schema, attributes, now_ms, *, timeout_ms=None, cancel=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn build_columns<'py>(
+        &self,
+        py: Python<'py>,
+        namespace: &str,
+        schema: &PySchema,
+        attributes: Vec<String>,
+        now_ms: u64,
+        timeout_ms: Option<u64>,
+        cancel: Option<&PyCancelFlag>,
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let (id_kind, attributes) = wanted_columns(py, schema, &attributes)?;
+        let limits = limits(1, timeout_ms, cancel);
+        let request = Request { namespace, id_kind, attributes, now_ms };
+        let built = match py.detach(|| self.1.build(&self.0, request, &limits)) {
+            Ok(built) => built,
+            Err(ColumnsError::Busy) => return Ok(None),
+            Err(error) => return Err(columns_error(py, error)),
+        };
+        let report = PyDict::new(py);
+        report.set_item("rows", built.rows)?;
+        report.set_item("bytes", built.bytes)?;
+        report.set_item("left_out", built.left_out)?;
+        report.set_item("seconds", built.seconds)?;
+        Ok(Some(report))
+    }
+
+    /// The segments of all processes, each with what this one reads beside it.
+    fn column_files<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let files = py.detach(|| self.1.list()).map_err(|error| columns_error(py, error))?;
+        let object = |file: &FileFacts| {
+            let overlay = self.1.overlay(&file.origin.namespace).unwrap_or_default();
+            let fields = PyDict::new(py);
+            fields.set_item("namespace", &file.origin.namespace)?;
+            fields.set_item("rows", file.rows)?;
+            fields.set_item("bytes", file.bytes)?;
+            fields.set_item("columns", &file.columns)?;
+            let used = file.used().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+            fields.set_item("used_ms", used.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0)))?;
+            fields.set_item("changed_rows", overlay.changed_rows)?;
+            fields.set_item("superseded_rows", overlay.superseded_rows)?;
+            fields.set_item("changed_bytes", overlay.bytes)?;
+            Ok(fields)
+        };
+        files.iter().map(object).collect()
+    }
+
+    /// Removes the columns of a namespace.
+    fn drop_columns(&self, py: Python<'_>, namespace: &str) -> PyResult<()> {
+        py.detach(|| self.1.remove(&self.0, namespace)).map_err(|error| columns_error(py, error))
+    }
+
+    /// Removes columns that nobody can use any more.
+    fn tidy_columns(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.1.tidy(&self.0)).map_err(|error| columns_error(py, error))
+    }
+
     fn holes<'py>(&self, py: Python<'py>, namespace: &str, limit: usize) -> PyResult<Vec<Bound<'py, PyBytes>>> {
         let found = py.detach(|| self.0.holes(namespace, limit)).map_err(|error| raise(&error))?;
         Ok(found.iter().map(|key| PyBytes::new(py, key)).collect())
@@ -320,6 +396,16 @@ impl PyEngine {
 
     fn close(&self, py: Python<'_>, now_ms: u64) -> PyResult<()> {
         py.detach(|| self.0.close(now_ms)).map_err(|error| raise(&error))
+    }
+}
+
+fn columns_error(py: Python<'_>, error: ColumnsError) -> PyErr {
+    match error {
+        ColumnsError::Scan(error) => stopped(py, &error),
+        ColumnsError::Cache(CacheError::Stopped) => stopped(py, &ScanError::TimedOut),
+        ColumnsError::Cache(error) => raise(&error),
+        ColumnsError::Io(error) => raise(&error.into()),
+        ColumnsError::Busy => raise(&CacheError::Busy),
     }
 }
 

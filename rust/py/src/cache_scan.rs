@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use hevlayer_cache::{NamespaceScan, RowsScan, ScannedRow};
+use hevlayer_cache::{NamespaceScan, RowsScan};
+use hevlayer_columns::ScanRows;
 use hevlayer_doc::View;
 use hevlayer_filter::scan::RowSource;
 use pyo3::prelude::*;
@@ -63,21 +64,7 @@ impl RowSource for PyScan {
         parts: usize,
         visit: &mut dyn FnMut(&[u8], &View<'_>) -> ControlFlow<()>,
     ) -> Result<(), String> {
-        let mut damage = None;
-        let mut each = |row: &ScannedRow<'_>| {
-            if row.is_marked && !self.with_marked {
-                return ControlFlow::Continue(());
-            }
-            match View::new(row.head, None) {
-                Ok(view) => visit(row.key, &view),
-                Err(error) => {
-                    damage = Some(error.to_string());
-                    ControlFlow::Break(())
-                }
-            }
-        };
-        self.scan.visit(part, parts, &mut each).map_err(|error| error.to_string())?;
-        damage.map_or(Ok(()), Err)
+        ScanRows { scan: &*self.scan, with_marked: self.with_marked }.visit(part, parts, visit)
     }
 }
 

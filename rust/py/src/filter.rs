@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use hevlayer_facet as facet;
 use hevlayer_filter::columns::build::SegmentBuilder;
 use hevlayer_filter::columns::ids::IdList;
-use hevlayer_filter::columns::segment::Segment;
+use hevlayer_filter::columns::segment::{Origin, Segment};
 use hevlayer_filter::columns::table::Table;
-use hevlayer_filter::compile::Filter;
+use hevlayer_filter::compile::{Filter, Used};
 use hevlayer_filter::scan::{count_rows, ids_of_rows, Limits, Records, RowSource};
+use hevlayer_filter::schema::Kind;
 use hevlayer_filter::{schema, FilterError, ScanError};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
@@ -77,7 +78,7 @@ pub(crate) fn limits(threads: usize, timeout_ms: Option<u64>, cancel: Option<&Py
 }
 
 #[pyclass(frozen, name = "FilterSchema", module = "hevlayer._native")]
-struct PySchema(schema::Schema);
+pub(crate) struct PySchema(schema::Schema);
 
 #[pymethods]
 impl PySchema {
@@ -241,6 +242,16 @@ impl PyFilter {
     }
 }
 
+/// The id's kind and the attributes of columns, as a build takes them. `id` always has one.
+pub(crate) fn wanted_columns(py: Python<'_>, schema: &PySchema, names: &[String]) -> PyResult<(Kind, Vec<Used>)> {
+    let id_kind = schema.0.id.ok_or_else(|| PyValueError::new_err("schema: the namespace has no id type yet"))?;
+    let mut columns = Filter::all();
+    for name in names.iter().filter(|name| *name != "id") {
+        columns.read_also(name, &schema.0).map_err(|error| refused(py, &error))?;
+    }
+    Ok((id_kind, columns.attributes))
+}
+
 fn read(table: &RwLock<Table>) -> impl Deref<Target = Table> + '_ {
     table.read().unwrap_or_else(PoisonError::into_inner)
 }
@@ -267,12 +278,18 @@ impl PyIdList {
 #[pyclass(frozen, name = "ColumnTable", module = "hevlayer._native")]
 pub(crate) struct PyColumns(RwLock<Table>);
 
+impl PyColumns {
+    pub(crate) fn new(table: Table) -> Self {
+        Self(RwLock::new(table))
+    }
+}
+
 #[pymethods]
 impl PyColumns {
     #[staticmethod]
     fn open(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         let segment = py.detach(|| Segment::open(&path))?;
-        Ok(Self(RwLock::new(Table::new(segment))))
+        Ok(Self::new(Table::new(Arc::new(segment))))
     }
 
     #[staticmethod]
@@ -288,11 +305,7 @@ impl PyColumns {
         timeout_ms: Option<u64>,
         cancel: Option<&PyCancelFlag>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let id_kind = schema.0.id.ok_or_else(|| PyValueError::new_err("schema: the namespace has no id type yet"))?;
-        let mut columns = Filter::all();
-        for name in attributes.iter().filter(|name| *name != "id") {
-            columns.read_also(name, &schema.0).map_err(|error| refused(py, &error))?;
-        }
+        let (id_kind, columns) = wanted_columns(py, schema, &attributes)?;
         let limits = limits(1, timeout_ms, cancel);
         let source = Source::of(source)?;
         let rows = match &source {
@@ -302,9 +315,9 @@ impl PyColumns {
         };
         let begun = Instant::now();
         let built = work(py, || {
-            let mut builder = SegmentBuilder::new(id_kind, columns.attributes);
+            let mut builder = SegmentBuilder::new(id_kind, columns);
             builder.read(rows.source(), &limits)?;
-            builder.finish(&path, sequence)
+            builder.finish(&path, sequence, Origin::default())
         })?;
         let report = PyDict::new(py);
         report.set_item("rows", built.rows)?;

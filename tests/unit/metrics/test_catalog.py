@@ -96,6 +96,11 @@ def exercised():
     metrics.history_pending.read_from(lambda: [((), 100)])
     metrics.observe_scan("films", "count", "filter", "origin", "ok", 0.1, 7)
     metrics.jobs_running.read_from(lambda: [((), 1)])
+    metrics.observe_columns_build(0.4, ok=True)
+    metrics.count_columns_dropped("budget")
+    metrics.count_columns_answer("count", "columns")
+    for level in (metrics.columns, metrics.columns_bytes, metrics.columns_capacity, metrics.columns_changed_rows):
+        level.read_from(lambda: [((), 1)])
     return metrics
 
 

@@ -14,6 +14,7 @@ from hevlayer.gateway.observe.promql import PromqlRoutes
 from hevlayer.gateway.observe.sources import (
     attach_access_log,
     attach_cache,
+    attach_columns,
     attach_consistency,
     attach_own_work,
     attach_process,
@@ -32,6 +33,7 @@ __all__ = [
     "ReadyRoutes",
     "attach_access_log",
     "attach_cache",
+    "attach_columns",
     "attach_consistency",
     "attach_own_work",
     "attach_process",

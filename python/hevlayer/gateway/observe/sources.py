@@ -10,6 +10,7 @@ from hevlayer.gateway.access_log import AccessLog
 from hevlayer.gateway.consistency import Registry, Stamper
 from hevlayer.gateway.jobs import Jobs
 from hevlayer.gateway.permits import Lane, PermitLedger
+from hevlayer.gateway.scan import Columns
 from hevlayer.metrics import Metrics
 from hevlayer.metrics.registry import Samples
 from hevlayer.stores.doccache import DocumentCache
@@ -58,6 +59,14 @@ def attach_cache(metrics: Metrics, cache: DocumentCache) -> None:
     metrics.cache_capacity.read_from(held(lambda stats: stats.capacity_bytes))
     metrics.cache_open_writes.read_from(held(lambda stats: stats.open_writes))
     metrics.cache_connections.read_from(held(lambda stats: stats.connections))
+
+
+def attach_columns(metrics: Metrics, columns: Columns) -> None:
+    """Columns of every process, as of the last upkeep."""
+    metrics.columns.read_from(lambda: [((), sum(len(file.columns) for file in columns.files))])
+    metrics.columns_bytes.read_from(lambda: [((), sum(file.bytes for file in columns.files))])
+    metrics.columns_capacity.read_from(lambda: [((), columns.bytes_max)])
+    metrics.columns_changed_rows.read_from(lambda: [((), sum(file.changed_rows for file in columns.files))])
 
 
 def attach_server(metrics: Metrics, connections: Callable[[], int], inflight: Callable[[], int]) -> None:

@@ -14,13 +14,14 @@ import orjson
 
 from hevlayer.errors import ServiceUnavailableError, Source
 from hevlayer.gateway.scan.bodies import GROUPS_MAX, Cut, ValueCount, conditions
+from hevlayer.gateway.scan.columns import Columns
 from hevlayer.gateway.scan.origin import Counted
 from hevlayer.gateway.scan.request import Filter, FilterSelector
 from hevlayer.gateway.scan.results import ResultWriter
 from hevlayer.gateway.scan.schemas import KnownSchema
 from hevlayer.kernels.doccache import DocScan
-from hevlayer.kernels.filters import CancelFlag, CompiledFilter, FilterRefusedError, ScanStoppedError
-from hevlayer.stores.doccache_engine import NamespaceScan
+from hevlayer.kernels.filters import CancelFlag, ColumnTable, CompiledFilter, FilterRefusedError, ScanStoppedError
+from hevlayer.stores.doccache_engine import NamespaceFacts, NamespaceScan
 
 T = TypeVar("T")
 
@@ -48,6 +49,8 @@ class ScannableCache(Protocol):
 
     def scanned_through(self, scan: NamespaceScan, watermark_ms: int | None) -> int | None: ...
 
+    def shown_through(self, facts: NamespaceFacts, watermark_ms: int | None) -> int | None: ...
+
 
 def place_of(pointer: str) -> str:
     """`filters[1][0]` of the JSON pointer `/1/0`."""
@@ -68,6 +71,8 @@ class Question:
     filters: Filter | None
     field: str | None
     schema: KnownSchema
+    attributes: frozenset[str]
+    """The attributes that it reads."""
 
     def at(self, through_ms: int) -> CompiledFilter:
         """The filter over rows that were written through a stamp."""
@@ -77,17 +82,18 @@ class Question:
 
 def check_question(filters: Filter | None, field: str | None, schema: KnownSchema) -> Question:
     """Raises: FilterRefusedError."""
-    CompiledFilter(None if filters is None else orjson.dumps(filters), schema.filters)
-    return Question(filters, field, schema)
+    compiled = CompiledFilter(None if filters is None else orjson.dumps(filters), schema.filters)
+    attributes = frozenset(compiled.attributes)
+    return Question(filters, field, schema, attributes if field is None else attributes | {field})
 
 
 class CachedScan:
-    """One scan of the rows that a namespace has in the cache."""
+    """One scan of the rows that a namespace has in the cache, or of columns of them."""
 
     def __init__(
         self,
         pool: ThreadPoolExecutor,
-        rows: DocScan,
+        rows: DocScan | ColumnTable,
         through_ms: int,
         compiled: CompiledFilter,
         field: str | None,
@@ -99,14 +105,14 @@ class CachedScan:
         self._field = field
         self.watermark_ms = through_ms
         self.threads = threads
+        self.from_columns = isinstance(rows, ColumnTable)
 
     async def count(self, seconds: float) -> Counted:
         """How many rows meet the filter. Raises: CachedScanError."""
 
         def count(cancel: CancelFlag) -> int:
             found = self._filter.count(self._rows, threads=self.threads, timeout_ms=int(seconds * 1000), cancel=cancel)
-            assert found is not None
-            return found[0]
+            return _answer(found)[0]
 
         try:
             async with asyncio.timeout(seconds):
@@ -119,11 +125,12 @@ class CachedScan:
         """Writes the ids of the rows that meet the filter, in ascending order. Raises: CachedScanError;
         ObjectStoreError."""
         found = await self._run(
-            lambda cancel: self._filter.ids(
-                self._rows, threads=self.threads, timeout_ms=int(JOB_SCAN_SECONDS * 1000), cancel=cancel
+            lambda cancel: _answer(
+                self._filter.ids(
+                    self._rows, threads=self.threads, timeout_ms=int(JOB_SCAN_SECONDS * 1000), cancel=cancel
+                )
             )
         )
-        assert found is not None
         total = len(found)
         for offset in range(0, total, PART_IDS):
             part = await asyncio.to_thread(found.page, offset, PART_IDS)
@@ -139,16 +146,17 @@ class CachedScan:
         field = self._field
         assert field is not None
         answer = await self._run(
-            lambda cancel: self._filter.values(
-                self._rows,
-                field,
-                groups_max=GROUPS_MAX,
-                threads=self.threads,
-                timeout_ms=int(JOB_SCAN_SECONDS * 1000),
-                cancel=cancel,
+            lambda cancel: _answer(
+                self._filter.values(
+                    self._rows,
+                    field,
+                    groups_max=GROUPS_MAX,
+                    threads=self.threads,
+                    timeout_ms=int(JOB_SCAN_SECONDS * 1000),
+                    cancel=cancel,
+                )
             )
         )
-        assert answer is not None
         histogram: dict[str, Any] = orjson.loads(answer)
         if not histogram["exact"]:
             raise CachedScanError(f"'{field}' has more different values than are counted here")
@@ -169,9 +177,16 @@ class CachedScan:
             if error.code == "timed_out":
                 raise _TimedOutError("the scan of the cache took too long") from error
             raise CachedScanError(f"the cached rows cannot be evaluated: {error}") from error
-        if self._rows.missing:
+        if isinstance(self._rows, DocScan) and self._rows.missing:
             raise CachedScanError("cached rows were found unreadable")
         return done
+
+
+def _answer(found: T | None) -> T:
+    """Raises: CachedScanError: the columns have another type than the schema now says."""
+    if found is None:
+        raise CachedScanError("the columns of the cached rows are of other types")
+    return found
 
 
 class _TimedOutError(CachedScanError):
@@ -181,8 +196,9 @@ class _TimedOutError(CachedScanError):
 class CachedScans:
     """Opens scans of the document cache."""
 
-    def __init__(self, cache: ScannableCache) -> None:
+    def __init__(self, cache: ScannableCache, columns: Columns) -> None:
         self._cache = cache
+        self._columns = columns
         self._pool = ThreadPoolExecutor(SCANS_AT_ONCE, thread_name_prefix="scan")
 
     async def open(
@@ -194,19 +210,38 @@ class CachedScans:
         """
         # Quick, while the beginning of a scan looks at every row's entry.
         if await self._cache.warmed_through(namespace, watermark_ms) is None:
+            self._columns.note_cold(namespace, question.attributes, question.schema.filters)
             return None
+        most = min(threads or THREADS_DEFAULT, THREADS_MOST)
+        columns = await self._columns.find(namespace, question.attributes, question.schema.filters, seconds)
+        through_ms = None if columns is None else self._cache.shown_through(columns.facts, watermark_ms)
+        rows: DocScan | ColumnTable
+        if columns is not None and through_ms is not None:
+            rows = columns.table
+        else:
+            held = await self._scan(namespace, seconds)
+            through_ms = None if held is None else self._cache.scanned_through(held, watermark_ms)
+            if held is None or through_ms is None:
+                return None
+            rows = held.rows.with_marked()
+        compiled = await self._compiled(question, through_ms)
+        return CachedScan(self._pool, rows, through_ms, compiled, question.field, most)
+
+    async def _scan(self, namespace: str, seconds: float) -> NamespaceScan | None:
         cancel = CancelFlag()
         try:
-            held = await self._cache.scan(namespace, seconds, cancel)
+            return await self._cache.scan(namespace, seconds, cancel)
         except asyncio.CancelledError:
             cancel.set()
             raise
-        through_ms = None if held is None else self._cache.scanned_through(held, watermark_ms)
-        if held is None or through_ms is None:
-            return None
-        compiled = await asyncio.to_thread(question.at, through_ms)
-        rows, most = held.rows.with_marked(), min(threads or THREADS_DEFAULT, THREADS_MOST)
-        return CachedScan(self._pool, rows, through_ms, compiled, question.field, most)
+
+    @staticmethod
+    async def _compiled(question: Question, through_ms: int) -> CompiledFilter:
+        return await asyncio.to_thread(question.at, through_ms)
+
+    @property
+    def columns(self) -> Columns:
+        return self._columns
 
     def close(self) -> None:
         """Evaluations that run are let go; their callers are gone."""

@@ -167,6 +167,8 @@ class Scans:
     def forget(self, namespace: str) -> None:
         """The namespace was deleted or made anew."""
         self._schemas.forget(namespace)
+        if self._cache is not None:
+            self._cache.scans.columns.forget(namespace)
 
     # --- the cache ---------------------------------------------------------------------------------------------------
 
@@ -192,6 +194,8 @@ class Scans:
         through_ms = None if scan is None else scan.watermark_ms
         plan = plan_source(request.source, request.selector, through_ms, unsupported)
         if isinstance(plan, FromCache):
+            if self._cache is not None and scan is not None:
+                self._cache.scans.columns.answered(request.mode.value, from_columns=scan.from_columns)
             return scan
         if plan.warm and self._cache is not None:
             self._cache.start_warm(caller.namespace, caller.credential)

@@ -1,7 +1,7 @@
 //! Makes a segment in one pass over rows.
 
 use crate::columns::ids::IdBuilder;
-use crate::columns::segment::{ColumnEntry, Directory, DomainSections, SegmentWriter, ROWS_MAX};
+use crate::columns::segment::{ColumnEntry, Directory, DomainSections, Origin, SegmentWriter, ROWS_MAX};
 use crate::compile::{Filter, Node, Used};
 use crate::error::ScanError;
 use crate::row::{Hints, Reading};
@@ -202,7 +202,7 @@ impl SegmentBuilder {
     ///
     /// # Errors
     /// Two rows have one id, or the file cannot be written.
-    pub fn finish(self, place: &Path, sequence: u64) -> Result<Built, ScanError> {
+    pub fn finish(self, place: &Path, sequence: u64, origin: Origin) -> Result<Built, ScanError> {
         let failed = |error: std::io::Error| ScanError::Source(error.to_string());
         let order = self.ids.order()?;
         let mut writer = SegmentWriter::create(place).map_err(failed)?;
@@ -218,7 +218,7 @@ impl SegmentBuilder {
             }
         }
         let id_kind = self.id_kind.name().to_owned();
-        let directory = Directory { rows: rows as u64, sequence, id_kind, ids, columns };
+        let directory = Directory { rows: rows as u64, sequence, id_kind, ids, columns, origin };
         built.bytes = writer.finish(&directory).map_err(failed)?;
         Ok(built)
     }

@@ -15,6 +15,7 @@ use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -76,6 +77,18 @@ pub struct Directory {
     pub id_kind: String,
     pub ids: IdSections,
     pub columns: Vec<ColumnEntry>,
+    #[serde(default)]
+    pub origin: Origin,
+}
+
+/// Whose rows they are, for those who keep segments of many namespaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    pub namespace: String,
+    pub number: u32,
+    pub epoch: u64,
+    /// When the oldest of the rows was read from the upstream, epoch milliseconds.
+    pub oldest_filled_ms: u64,
 }
 
 /// Writes sections one after the other, then the directory and the header.
@@ -168,6 +181,35 @@ fn bad(reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("not a segment of columns: {reason}"))
 }
 
+/// What a segment holds, without a look at its arrays, and its length in bytes.
+///
+/// # Errors
+/// As [`Segment::open`].
+pub fn read_directory(path: &Path) -> io::Result<(Directory, u64)> {
+    let file = File::open(path)?;
+    let mut header = [0; FIXED];
+    file.read_exact_at(&mut header, 0)?;
+    let section = directory_section(&header)?;
+    let bytes = file.metadata()?.len();
+    if section.at.checked_add(section.bytes) != Some(bytes) {
+        return Err(bad("it ends too early"));
+    }
+    let mut text = vec![0; usize::try_from(section.bytes).map_err(io::Error::other)?];
+    file.read_exact_at(&mut text, section.at)?;
+    if xxh3_64(&text) != section.xxh3 {
+        return Err(bad("a checksum does not fit"));
+    }
+    Ok((serde_json::from_slice(&text).map_err(|_| bad("its directory cannot be read"))?, bytes))
+}
+
+fn directory_section(header: &[u8]) -> io::Result<Section> {
+    if header[..8] != MAGIC {
+        return Err(bad("another kind of file, or another version"));
+    }
+    let word = |from: usize| u64::from_le_bytes(header[from..from + 8].try_into().unwrap_or_default());
+    Ok(Section { at: word(8), bytes: word(16), xxh3: word(24) })
+}
+
 impl Segment {
     /// Maps a segment and checks every byte of it.
     ///
@@ -178,11 +220,7 @@ impl Segment {
         // SAFETY: a segment is renamed into its place when it is whole, and nobody writes to it after that.
         let map = unsafe { Mmap::map(&file) }?;
         let header = map.get(..FIXED).ok_or_else(|| bad("too short"))?;
-        if header[..8] != MAGIC {
-            return Err(bad("another kind of file, or another version"));
-        }
-        let word = |from: usize| u64::from_le_bytes(header[from..from + 8].try_into().unwrap_or_default());
-        let section = Section { at: word(8), bytes: word(16), xxh3: word(24) };
+        let section = directory_section(header)?;
         let text = checked(&map, section)?;
         let directory: Directory = serde_json::from_slice(text).map_err(|_| bad("its directory cannot be read"))?;
         let kinds = directory

@@ -10,16 +10,20 @@ use crate::row::{Hints, Reading};
 use crate::scan::{Counted, Limits};
 use hevlayer_doc::View;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// The columns of a namespace as of its latest known change.
-#[derive(Debug)]
+type Heads = BTreeMap<Box<[u8]>, Arc<[u8]>>;
+
+/// The columns of a namespace as of its latest known change. A copy stays as it is when the other one changes; what
+/// neither of them changed they share.
+#[derive(Clone, Debug)]
 pub struct Table {
-    pub segment: Segment,
+    pub segment: Arc<Segment>,
     /// One byte per row of the segment; empty while every row stands.
-    living: Vec<u8>,
+    living: Arc<Vec<u8>>,
     living_rows: usize,
     /// Heads of rows that were written since, by key.
-    changed: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    changed: Arc<Heads>,
     changed_bytes: usize,
     /// The sequence number up to which changes are in.
     pub sequence: u64,
@@ -27,9 +31,9 @@ pub struct Table {
 
 impl Table {
     #[must_use]
-    pub fn new(segment: Segment) -> Self {
+    pub fn new(segment: Arc<Segment>) -> Self {
         let (living_rows, sequence) = (segment.rows(), segment.directory.sequence);
-        Self { segment, living: Vec::new(), living_rows, changed: BTreeMap::new(), changed_bytes: 0, sequence }
+        Self { segment, living: Arc::default(), living_rows, changed: Arc::default(), changed_bytes: 0, sequence }
     }
 
     /// Rows, changed ones included.
@@ -59,18 +63,20 @@ impl Table {
     /// Takes a change of one row: its head, or None when it is gone.
     pub fn change(&mut self, key: &[u8], head: Option<&[u8]>) {
         if let Some(row) = self.segment.ids().find(key) {
-            if self.living.is_empty() {
-                self.living = vec![1; self.segment.rows()];
+            let living = Arc::make_mut(&mut self.living);
+            if living.is_empty() {
+                *living = vec![1; self.segment.rows()];
             }
-            self.living_rows -= usize::from(self.living[row]);
-            self.living[row] = 0;
+            self.living_rows -= usize::from(living[row]);
+            living[row] = 0;
         }
         let before = match head {
             Some(head) => {
                 self.changed_bytes += key.len() + head.len();
-                self.changed.insert(key.into(), head.into())
+                Arc::make_mut(&mut self.changed).insert(key.into(), head.into())
             }
-            None => self.changed.remove(key),
+            None if self.changed.contains_key(key) => Arc::make_mut(&mut self.changed).remove(key),
+            None => None,
         };
         if let Some(before) = before {
             self.changed_bytes -= key.len() + before.len();

@@ -174,11 +174,14 @@ async def test_a_cache_that_fails_is_no_failure_of_a_scan(stage, monkeypatch):
         raise CacheUnavailableError("the disk is gone")
 
     monkeypatch.setattr(stage.gateway.cache._engine, "scan", fails)
+    monkeypatch.setattr(stage.gateway.cache._engine, "columns", fails)
     assert (await count(stage))["served_by"] == "origin"
     assert (await stage.call("POST", SCANS, {"mode": "count", "source": "cache"})).status == 503
 
 
-async def test_rows_that_cannot_be_read_are_counted_upstream(stage):
+async def test_rows_that_cannot_be_read_are_counted_upstream(stages):
+    # Columns would answer in their place.
+    stage = await stages(columns_bytes_max=0)
     await warmed(stage)
     for path in (stage.gateway.data_dir / "cache").rglob("*"):
         if path.suffix == ".seg":
@@ -214,11 +217,12 @@ async def test_scans_of_the_cache_are_measured(stage):
         assert f"hevlayer_scan_total{{{labels}}}" in text
 
 
-@pytest.mark.parametrize("seed", range(3))
-async def test_cache_and_origin_agree_at_the_same_cut_under_writes(stages, seed):
+@pytest.mark.parametrize(("seed", "columns"), [(0, True), (1, True), (2, True), (3, False)])
+async def test_cache_and_origin_agree_at_the_same_cut_under_writes(stages, seed, columns):
     """Rows with `hot` change all the time and are left out; all others only come to be, and are never changed."""
     # With a key of its own the gateway keeps the rows of acknowledged writes.
-    stage = await stages(gateway_api_key="tpuf_stage", turbopuffer_api_key="tpuf_origin")
+    keys = {"gateway_api_key": "tpuf_stage", "turbopuffer_api_key": "tpuf_origin"}
+    stage = await stages(**keys) if columns else await stages(**keys, columns_bytes_max=0)
     dice = random.Random(seed)
     rows = [
         {"id": number, "hot": number % 3 == 0, "n": number % 7, "tags": [f"t{number % 5}"]} for number in range(900)
@@ -234,6 +238,15 @@ async def test_cache_and_origin_agree_at_the_same_cut_under_writes(stages, seed)
         return False
 
     await stage.until(kept_by_writes)
+
+    async def answered_by_columns():
+        before = stage.answers("columns")
+        for wanted in (["n", "Lt", 4], ["tags", "Contains", "t1"], ["hot", "Eq", False]):
+            await count(stage, wanted, "cache")
+        return stage.answers("columns") == before + 3
+
+    if columns:
+        await stage.until(answered_by_columns)
     stop = asyncio.Event()
     added = Counter()
 
@@ -269,6 +282,7 @@ async def test_cache_and_origin_agree_at_the_same_cut_under_writes(stages, seed)
         stop.set()
         await writer
     assert compared == 25
+    assert (stage.answers("columns") > 25) == columns
     assert added["n"] > 10
 
     # And when nothing is written any more, of everything.

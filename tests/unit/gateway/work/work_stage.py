@@ -110,6 +110,13 @@ class Stage:
         job = await self.ok("POST", f"/v2/namespaces/{namespace}/warm", status=202)
         return await self.done(f"/v2/namespaces/{namespace}/warm-jobs/{job['id']}")
 
+    def answers(self, source):
+        """Scans that the cache answered from `columns` or from `rows`."""
+        samples = self.gateway.metrics.registry.exposition().decode().splitlines()
+        name = "layer_columns_answers_total{"
+        found = [line for line in samples if line.startswith(name) and f'source="{source}"' in line]
+        return sum(float(line.split()[-1]) for line in found)
+
     async def cache_state(self, namespace="films"):
         return (await self.ok("GET", f"/v2/namespaces/{namespace}/metadata"))["layer"]["cache_state"]
 

@@ -1,9 +1,11 @@
-"""Writes docs/api.md and docs/configuration.md from the code; with `--check` says which of them is out of date."""
+"""Writes the pages of the API, the settings and the commands from the code; `--check` says which is out of date."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from command_page import command_page
 
 from hevlayer.cli.main import COMMANDS
 from hevlayer.cli.options import Command
@@ -121,7 +123,11 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-PAGES = {"api.md": api_page, "configuration.md": configuration_page}
+PAGES = {
+    "api.md": api_page,
+    "configuration.md": configuration_page,
+    "command-line.md": lambda: command_page(_NOTE),
+}
 
 
 def main(arguments: Sequence[str]) -> int:

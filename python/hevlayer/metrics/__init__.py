@@ -2,8 +2,9 @@
 
 from hevlayer.metrics.billing import Billing, read_billing
 from hevlayer.metrics.catalog import CATALOG_VERSION, FAMILIES, catalog
+from hevlayer.metrics.exposition import CONTENT_TYPE
 from hevlayer.metrics.recorder import NAMESPACE_LABELS_MAX, Metrics, status_label
-from hevlayer.metrics.registry import CONTENT_TYPE, MetricRegistry
+from hevlayer.metrics.registry import MetricRegistry
 
 __all__ = [
     "CATALOG_VERSION",

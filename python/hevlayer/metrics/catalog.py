@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from hevlayer.metrics.registry import Declaration, catalog_entry
+from hevlayer.metrics.declaration import Declaration, catalog_entry
 
 CATALOG_VERSION = "1"
 FAMILIES = ("query", "upsert", "fetch", "cache", "pipeline", "storage", "saturation")

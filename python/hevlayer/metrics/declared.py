@@ -4,7 +4,7 @@ Label values: `pipeline_id` is empty outside pipelines; `namespace` is bounded (
 `ok` (2xx, 3xx), `throttled` (429), `client_error` (other 4xx) or `error` (5xx); `store_kind` is `turbopuffer`.
 """
 
-from hevlayer.metrics.registry import Alert, Declaration, Family
+from hevlayer.metrics.declaration import Alert, Declaration, Family
 
 STORE_KIND = "turbopuffer"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from hevlayer.metrics.catalog import in_order
-from hevlayer.metrics.registry import Declaration
+from hevlayer.metrics.declaration import Declaration
 
 
 def rule_file(declarations: Iterable[Declaration]) -> str:

@@ -16,7 +16,7 @@ from hevlayer.gateway.observe import (
     attach_server,
 )
 from hevlayer.metrics import CATALOG_VERSION, Billing, Metrics, catalog, declared, read_billing, status_label
-from hevlayer.metrics.registry import Declaration
+from hevlayer.metrics.declaration import Declaration
 from hevlayer.stores.doccache import DocumentCache
 from hevlayer.testing.clock import FakeClock
 

@@ -1,13 +1,18 @@
 """The exposition is what Prometheus reads, checked with its own parser."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from hevlayer.metrics.registry import Declaration, MetricRegistry, NamespaceLabels
+from hevlayer.metrics.declaration import Declaration
+from hevlayer.metrics.registry import MetricRegistry, NamespaceLabels
 
 
 def declare(kind, labels=(), buckets=()):
-    return Declaration("layer_x", kind, "query", labels, "Help with \\ and\nnewline.", "x", None, buckets)
+    name = "layer_x_total" if kind == "counter" else "layer_x"
+    return Declaration(name, kind, "query", labels, "Help with \\ and\nnewline.", "x", None, buckets)
 
 
 def parse(registry):
@@ -40,7 +45,7 @@ def test_histogram_buckets_are_cumulative_and_include_their_bound():
     values = {(sample.name, sample.labels.get("le")): sample.value for sample in family.samples}
     assert values == {
         ("layer_x_bucket", "0.1"): 2,
-        ("layer_x_bucket", "1"): 4,
+        ("layer_x_bucket", "1.0"): 4,
         ("layer_x_bucket", "+Inf"): 5,
         ("layer_x_count", None): 5,
         ("layer_x_sum", None): pytest.approx(8.250001),
@@ -63,7 +68,7 @@ def test_an_unlabelled_metric_is_exported_from_the_start():
 
 @pytest.mark.parametrize("values", [(), ("a", "b")])
 def test_a_child_has_exactly_the_declared_labels(values):
-    with pytest.raises(ValueError, match="layer_x has the labels"):
+    with pytest.raises(ValueError, match="layer_x_total has the labels"):
         MetricRegistry().counter(declare("counter", ("one",))).bind(*values)
 
 
@@ -74,8 +79,12 @@ def test_a_metric_is_registered_once_and_as_declared():
         registry.counter(declare("counter"))
     with pytest.raises(ValueError, match="declared as a counter"):
         MetricRegistry().gauge(declare("counter"))
+    with pytest.raises(ValueError, match="must end in _total"):
+        MetricRegistry().counter(declare("gauge"))
     with pytest.raises(ValueError, match="rising order"):
         MetricRegistry().histogram(declare("histogram", (), (1.0, 0.5)))
+    with pytest.raises(ValueError, match="from 0 on"):
+        MetricRegistry().histogram(declare("histogram", (), (-1.0, 0.5)))
 
 
 def test_a_large_exposition_comes_in_parts():
@@ -84,7 +93,9 @@ def test_a_large_exposition_comes_in_parts():
     for number in range(120):
         counter.bind(str(number)).inc(number)
     parts = list(registry.exposition_parts())
-    assert len(parts) == 3
+    # New children are more work than known ones.
+    again = list(registry.exposition_parts())
+    assert len(parts) > len(again) > 1
     assert b"".join(parts) == registry.exposition()
     assert len(parse(registry)[0].samples) == 120
 
@@ -94,3 +105,28 @@ def test_the_namespace_label_is_bounded():
     assert labels.label("made up", admit=False) == "other"
     assert [labels.label(name) for name in ("a", "b", "c", "a")] == ["a", "b", "other", "a"]
     assert labels.label("b", admit=False) == "b"
+
+
+NAMES = st.lists(st.tuples(st.text(max_size=4), st.text(max_size=4)), max_size=5)
+NUMBERS = st.one_of(st.integers(0, 10**20), st.floats(0, allow_nan=False), st.floats(max_value=0, allow_nan=False))
+
+
+@given(NAMES, st.lists(NUMBERS, min_size=1, max_size=6))
+def test_the_text_is_what_the_library_writes_of_the_same_collector(names, numbers):
+    registry = MetricRegistry()
+    counter = registry.counter(declare("counter", ("b", "a")))
+    gauge = registry.gauge(declare("gauge"))
+    bounds = (0.1, 1.0, 2.5e7)
+    histogram = registry.histogram(
+        Declaration("layer_y", "histogram", "query", ("b", "a"), "Help.", "layer_y", None, bounds)
+    )
+    registry.gauge(Declaration("layer_z", "gauge", "query", ("b", "a"), "Help.", "layer_z")).read_from(
+        lambda: [(pair, numbers[0]) for pair in dict.fromkeys(names)]
+    )
+    for number in numbers:
+        gauge.bind().set(number)
+        for pair in names:
+            counter.bind(*pair).inc(abs(number))
+            histogram.bind(*pair).observe(number)
+        # The first time every label is new, later ones reuse what was kept.
+        assert registry.exposition() == generate_latest(registry)

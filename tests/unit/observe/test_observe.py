@@ -133,7 +133,7 @@ async def test_metrics_and_catalog_come_from_one_list():
     response = await routes["metrics"](context("/metrics"))
     assert (b"content-type", b"text/plain; version=0.0.4; charset=utf-8") in response.headers
     text = b"".join([part async for part in response.body])
-    assert b'layer_http_requests_total{operation="query",status="200"} 1\n' in text
+    assert b'layer_http_requests_total{operation="query",status="200"} 1.0\n' in text
     listed = orjson.loads((await routes["metrics_catalog"](context("/v2/metrics/catalog"))).body)
     for entry in listed["entries"]:
         assert f"# TYPE {entry['name']} {entry['kind']}\n".encode() in text

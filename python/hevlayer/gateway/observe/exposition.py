@@ -9,7 +9,7 @@ from hevlayer.gateway.responses import json_response
 from hevlayer.gateway.router import RouteContext
 from hevlayer.http.messages import Response
 from hevlayer.metrics import CONTENT_TYPE, FAMILIES, Metrics, catalog
-from hevlayer.metrics.registry import catalog_entry
+from hevlayer.metrics.declaration import catalog_entry
 
 ETAG_DIGITS = 32
 

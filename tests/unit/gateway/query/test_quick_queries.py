@@ -13,6 +13,7 @@ import pytest
 from gateway_bench import Bench, eventually
 
 from hevlayer.gateway.consistency import Status
+from hevlayer.testing.metrics import samples
 from hevlayer.testing.recording import Canned, answer
 
 QUERY = b'{"rank_by":["v","ANN",[0.10, 1e-3]] , "limit":10}'
@@ -205,10 +206,10 @@ async def test_both_ways_are_logged_and_counted_alike(bench, ways):
     assert lines[0]["request_id"] == "r-1"
     assert lines[0]["consistency"] == "stable"
     text = bench.gateway.metrics.registry.exposition().decode()
-    counts = [line for line in text.splitlines() if line.endswith(" 4") and not line.startswith("#")]
+    counts = [line for line in text.splitlines() if line.endswith(" 4.0") and not line.startswith("#")]
     for name in ("query_duration_seconds_count", "http_requests_total", "multi_query"):
         assert any(name in line for line in counts), name
-    assert re.search(r'bytes_queried\S*_total\{[^}]*namespace="a"[^}]*\} 1024', text)
+    assert samples(text, "hevlayer_tpuf_billable_bytes_queried_total", namespace="a") == [1024]
 
 
 async def test_a_429_is_tried_again_with_the_watermark(bench, ways):
@@ -367,7 +368,8 @@ async def test_a_cached_document_is_the_general_way_s(benches, open_ways):
     lines = [json.loads(line) for line in bench.access_log.splitlines()]
     assert {line["status"] for line in lines} == {200, 401}
     text = bench.gateway.metrics.registry.exposition().decode()
-    assert 'layer_fetch_duration_seconds_count{operation="single",namespace="a",cache_result="hit"} 9\n' in text
+    labels = {"operation": "single", "namespace": "a", "cache_result": "hit"}
+    assert samples(text, "layer_fetch_duration_seconds_count", **labels) == [9]
 
 
 async def test_a_caller_who_must_prove_access_is_not_served_quickly(benches, open_ways):

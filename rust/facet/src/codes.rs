@@ -271,6 +271,12 @@ fn top(
         pairs.select_nth_unstable_by(groups_max, order);
         pairs.truncate(groups_max);
     }
+    if others.is_empty() {
+        // The order of codes is the order of values, and codes are compared more quickly.
+        pairs.sort_unstable_by(order);
+        let groups = pairs.into_iter().map(|(code, count)| (domain.value(code).to_owned(), count)).collect();
+        return Histogram { kind, groups, observed, exact: true, nulls: seen.1, rows: seen.0 };
+    }
     let groups = pairs.into_iter().map(|(code, count)| (domain.value(code).to_owned(), count)).chain(others);
     Histogram { observed, ..Histogram::of(kind, groups.collect(), groups_max, seen) }
 }

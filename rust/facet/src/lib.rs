@@ -5,7 +5,7 @@
 pub mod codes;
 pub mod rows;
 
-use hevlayer_filter::schema::{AttributeType, Scalar};
+use hevlayer_filter::schema::{AttributeType, Scalar, ScalarRef};
 
 /// Most distinct values that are held at once; a field with more gets no groups.
 pub const VALUES_HELD_MAX: usize = 1 << 20;
@@ -31,18 +31,24 @@ impl Histogram {
     /// of an array its elements'.
     #[must_use]
     pub fn json(&self) -> Vec<u8> {
-        let groups: Vec<(String, u64)> =
-            self.groups.iter().map(|(value, count)| (self.kind.kind.show(value.borrowed()), *count)).collect();
-        serde_json::json!({
-            "type": self.kind.kind.name(),
-            "groups": groups,
-            "observed": self.observed,
-            "exact": self.exact,
-            "nulls": self.nulls,
-            "rows": self.rows,
-        })
-        .to_string()
-        .into_bytes()
+        let mut out = Vec::with_capacity(128 + self.groups.len() * 24);
+        out.extend_from_slice(format!("{{\"type\":\"{}\",\"groups\":[", self.kind.kind.name()).as_bytes());
+        let mut digits = itoa::Buffer::new();
+        for (index, (value, count)) in self.groups.iter().enumerate() {
+            out.extend_from_slice(if index == 0 { b"[" } else { b",[" });
+            // Writing to a vector cannot fail.
+            let _ = match value.borrowed() {
+                ScalarRef::Text(text) => serde_json::to_writer(&mut out, text),
+                other => serde_json::to_writer(&mut out, &self.kind.kind.show(other)),
+            };
+            out.push(b',');
+            out.extend_from_slice(digits.format(*count).as_bytes());
+            out.push(b']');
+        }
+        let Self { observed, exact, nulls, rows, .. } = self;
+        let rest = format!("],\"observed\":{observed},\"exact\":{exact},\"nulls\":{nulls},\"rows\":{rows}}}");
+        out.extend_from_slice(rest.as_bytes());
+        out
     }
 
     fn of(kind: AttributeType, mut groups: Vec<(Scalar, u64)>, groups_max: usize, (rows, nulls): (u64, u64)) -> Self {

@@ -1,8 +1,17 @@
 """Scans that typed columns of cached rows answer: as rows do, and as the upstream does at the same cut."""
 
-from test_cached_scans import FILTERS, SCANS, count, results, warmed
+import pytest
+from test_cached_scans import FILTERS, IDS, SCANS, count, results, warmed
+from work_stage import FILMS
+
+from hevlayer.errors import CacheUnavailableError
 
 FIELDS = ("decade", "year", "genres", "href")
+
+
+@pytest.fixture(autouse=True)
+def quick_upkeep(monkeypatch):
+    monkeypatch.setattr("hevlayer.gateway.scan.columns.UPKEEP_SECONDS", 0.05)
 
 
 async def from_columns(stage, body):
@@ -50,3 +59,129 @@ async def test_counts_ids_and_values_come_from_columns(stage):
         _, expected = await results(stage, {**body, "source": "origin"})
         assert found == expected, field
     assert stage.answers("rows") == before
+
+
+async def held(stage):
+    """The sizes that /metrics shows."""
+    text = stage.gateway.metrics.registry.exposition().decode()
+    names = ("layer_columns", "layer_columns_bytes", "layer_columns_capacity_bytes", "layer_columns_changed_rows")
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("layer_columns"))
+    return [float(lines[name]) for name in names], lines
+
+
+async def test_columns_are_shown_and_follow_writes(stages):
+    stage = await stages(gateway_api_key="tpuf_stage", turbopuffer_api_key="tpuf_origin")
+    await warmed(stage)
+    await from_columns(stage, {"filters": ["year", "Gte", 1990]})
+
+    async def shown():
+        (columns, size, capacity, _), lines = await held(stage)
+        assert capacity == 1 << 30
+        built = lines.get('layer_columns_build_seconds_count{status="ok"}', 0)
+        return columns >= 2 and size > 1_000 and float(built) >= 1
+
+    await stage.until(shown)
+    await stage.write("films", [{"id": f"new-{number}", "year": 3000, "vector": [1, 2, 3]} for number in range(7)])
+    await stage.ok("POST", "/v2/namespaces/films", {"deletes": IDS[:3]})
+
+    async def agrees():
+        before = stage.answers("columns")
+        answer = await count(stage, ["year", "Gt", 0])
+        return answer["count"] == len(FILMS) + 7 - 3 and stage.answers("columns") > before
+
+    async def are_changed():
+        return (await held(stage))[0][3] >= 7
+
+    await stage.until(agrees)
+    await stage.until(are_changed)
+    assert (await count(stage, ["year", "Eq", 3000], "cache"))["count"] == 7
+
+
+async def test_many_changes_have_the_columns_built_anew(stages, monkeypatch):
+    monkeypatch.setattr("hevlayer.gateway.scan.columns.CHANGED_ROWS_MIN", 10)
+    stage = await stages(gateway_api_key="tpuf_stage", turbopuffer_api_key="tpuf_origin")
+    await warmed(stage)
+    await from_columns(stage, {"filters": ["year", "Gte", 1990]})
+    new = [{"id": f"new-{number:03}", "year": 3000, "vector": [1, 2, 3]} for number in range(300)]
+    await stage.write("films", new)
+
+    async def anew():
+        await count(stage, ["year", "Gte", 1990])
+        files = stage.gateway.columns.files
+        return [(file.rows, file.changed_rows) for file in files] == [(len(FILMS) + 300, 0)]
+
+    await stage.until(anew)
+    assert (await count(stage, ["year", "Eq", 3000], "cache"))["count"] == 300
+
+
+async def test_the_namespace_that_was_not_used_makes_room(stages):
+    def rows(start):
+        return [{"id": number, "year": number % 50, "text": f"{number:064}"} for number in range(start, start + 2_000)]
+
+    stage = await stages(columns_bytes_max=250_000)
+    for name in ("first", "second"):
+        await stage.write(name, rows(0))
+        await stage.warm(name)
+    for name in ("first", "second"):
+
+        async def answered(name=name):
+            before = stage.answers("columns")
+            body = {"mode": "count", "source": "cache", "filters": ["text", "Gte", "0"]}
+            answer = await stage.ok("POST", f"/v2/namespaces/{name}/scans", body)
+            return answer["count"] == 2_000 and stage.answers("columns") > before
+
+        await stage.until(answered)
+
+    async def made_room():
+        _, lines = await held(stage)
+        dropped = float(lines.get('layer_columns_dropped_total{reason="budget"}', 0))
+        return dropped >= 1 and len(stage.gateway.columns.files) == 1
+
+    await stage.until(made_room)
+    assert len(list(stage.gateway.data_dir.rglob("*.columns"))) == 1
+    body = {"mode": "count", "source": "cache", "filters": ["text", "Gte", "0"]}
+    for name in ("first", "second"):
+        assert (await stage.ok("POST", f"/v2/namespaces/{name}/scans", body))["count"] == 2_000
+
+
+async def test_without_a_budget_rows_answer(stages):
+    stage = await stages(columns_bytes_max=0)
+    await warmed(stage)
+    for _ in range(5):
+        assert (await count(stage, ["year", "Gte", 1990]))["served_by"] == "cache"
+    assert stage.answers("columns") == 0
+    assert not list(stage.gateway.data_dir.rglob("*.columns"))
+
+
+async def test_a_build_that_fails_is_counted_and_rows_answer(stage, monkeypatch):
+    async def fails(*arguments, **options):
+        raise CacheUnavailableError("the disk is full")
+
+    monkeypatch.setattr(stage.gateway.cache.keeps_columns, "build_columns", fails)
+    await warmed(stage)
+    failed = 'layer_columns_build_seconds_count{status="failed"}'
+
+    async def tried():
+        assert (await count(stage, ["year", "Gte", 1990]))["served_by"] == "cache"
+        return float((await held(stage))[1].get(failed, 0)) == 1
+
+    await stage.until(tried)
+    assert stage.answers("columns") == 0
+
+
+async def test_a_namespace_that_is_made_anew_has_no_old_columns(stages):
+    stage = await stages(gateway_api_key="tpuf_stage", turbopuffer_api_key="tpuf_origin")
+    await warmed(stage)
+    await from_columns(stage, {"filters": ["year", "Gte", 1990]})
+    await stage.ok("DELETE", "/v2/namespaces/films")
+    await stage.films(rows=FILMS[:600])
+    await stage.warm()
+    expected = sum(film["year"] >= 1990 for film in FILMS[:600])
+
+    async def settled():
+        answer = await count(stage, ["year", "Gte", 1990])
+        assert answer["count"] <= expected
+        return answer["served_by"] == "cache" and answer["count"] == expected
+
+    await stage.until(settled)
+    assert (await from_columns(stage, {"filters": ["year", "Gte", 1990]}))["count"] == expected

@@ -77,7 +77,7 @@ class Question:
     def at(self, through_ms: int) -> CompiledFilter:
         """The filter over rows that were written through a stamp."""
         condition = conditions(FilterSelector(), self.filters, Cut(None, through_ms))
-        return CompiledFilter(orjson.dumps(condition), self.schema.filters)
+        return CompiledFilter(orjson.dumps(condition), self.schema.cuts)
 
 
 def check_question(filters: Filter | None, field: str | None, schema: KnownSchema) -> Question:

@@ -11,25 +11,36 @@ from hevlayer.clock import Clock, SingleFlight
 from hevlayer.errors import UpstreamError
 from hevlayer.gateway.reads import Reads, ReadTarget
 from hevlayer.kernels.filters import FilterSchema
+from hevlayer.wire.reserved import STAMP_ATTRIBUTE
 
 # A schema only grows while a namespace lives: an old one knows too little, never something wrong.
 SCHEMA_SECONDS = 60.0
 SCHEMAS_MAX = 1_000
+_STAMP = {STAMP_ATTRIBUTE: {"type": "int", "filterable": True}}
 
 
 @dataclass(frozen=True, slots=True)
 class KnownSchema:
-    """The attributes of a namespace as of `asked_at`, in seconds of the monotonic clock."""
+    """The attributes of a namespace as of `asked_at`, in seconds of the monotonic clock.
+
+    Attributes:
+        filters: what a caller's filter may name.
+        cuts: the same and the stamp. Rows that were all written around the gateways have none, and are in every cut.
+    """
 
     metadata: Mapping[str, Any]
     filters: FilterSchema
+    cuts: FilterSchema
     asked_at: float
 
 
 def read_known(metadata: Mapping[str, Any], asked_at: float) -> KnownSchema:
     """Raises: UpstreamError: it has no schema."""
     try:
-        return KnownSchema(metadata, FilterSchema(orjson.dumps(metadata["schema"])), asked_at)
+        schema = metadata["schema"]
+        filters = FilterSchema(orjson.dumps(schema))
+        cuts = filters if STAMP_ATTRIBUTE in schema else FilterSchema(orjson.dumps({**schema, **_STAMP}))
+        return KnownSchema(metadata, filters, cuts, asked_at)
     except (KeyError, TypeError, ValueError) as error:
         raise UpstreamError("the upstream's metadata has no schema that can be read") from error
 

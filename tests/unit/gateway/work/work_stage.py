@@ -85,13 +85,17 @@ class Stage:
         await self.write(namespace, rows or FILMS, schema=FILMS_SCHEMA, distance_metric="euclidean_squared")
         return namespace
 
+    async def around(self, method, target, body):
+        """A request to the origin itself."""
+        client = HttpClient(Origin.parse(self.origin.url), None, SystemClock())
+        answer = await client.request(method, target.encode(), [BEARER], json.dumps(body).encode())
+        text = await answer.read(1 << 20)
+        assert answer.status == 200, text
+        await client.close()
+
     async def index_lag(self, ms):
         """Writes from now on are indexed this much later."""
-        control = HttpClient(Origin.parse(self.origin.url), None, SystemClock())
-        answer = await control.request("PUT", b"/_origin/index-lag", [], json.dumps({"ms": ms}).encode())
-        assert answer.status == 200
-        await answer.read(1 << 20)
-        await control.close()
+        await self.around("PUT", "/_origin/index-lag", {"ms": ms})
 
     async def done(self, path):
         """The job there, once it has ended."""

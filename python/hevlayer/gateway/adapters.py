@@ -48,6 +48,14 @@ def open_cache(config: GatewayConfig, clock: Clock, directory: Path) -> Engine |
     )
 
 
+def shared_cache_name(config: GatewayConfig) -> str | None:
+    """The same for all gateways of a cache that each reaches over a network; None: it is not such a cache."""
+    if config.cache_engine != "aerospike":
+        return None
+    place = f"{config.aerospike_namespace} {config.aerospike_set_prefix} {_whose_rows(config)}"
+    return "aerospike " + hashlib.sha256(place.encode()).hexdigest()[:32]
+
+
 def _whose_rows(config: GatewayConfig) -> str:
     """What a cache must have been filled under to be believed: another key may be another organisation's."""
     mode = "pass-through"

@@ -158,6 +158,7 @@ class Gateway:
             observer=self.metrics,
             unknown_write_seconds=config.unknown_write_seconds,
             ttl_seconds=config.cache_ttl_seconds,
+            shared_debts=self.shared.debts,
         )
         self.spool = Spool(config.spool_dir, config.spool_bytes_max)
         self.objects = MeasuredObjects(open_objects(config, self.clock, self.data_dir), self.metrics, self.clock)

@@ -1,13 +1,18 @@
-"""What gateways share through PostgreSQL: jobs, leases, floors. Without one, what a process has of these by itself."""
+"""What gateways share through PostgreSQL: jobs, leases, floors, debts of a shared document cache.
+
+Without one, what a process has of these by itself.
+"""
 
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hevlayer.clock import Clock, Supervisor
+from hevlayer.gateway.adapters import shared_cache_name
 from hevlayer.gateway.config import GatewayConfig
 from hevlayer.gateway.consistency import PeerFloors, Stamper
 from hevlayer.gateway.jobs import JobStore, MemoryJobStore
+from hevlayer.stores.doccache_shared import SharedDebts
 from hevlayer.stores.leases import FileLeases, Leases
 
 if TYPE_CHECKING:
@@ -21,12 +26,14 @@ class SharedState:
     Attributes:
         jobs: where jobs are kept.
         leases: who runs what should run once.
+        debts: what gateways owe the document cache that they share; None when they share none, or no database.
     """
 
     def __init__(self, config: GatewayConfig, clock: Clock, stamper: Stamper, data_dir: Path) -> None:
         self._database: Database | None = None
         self._beating: PostgresLeases | None = None
         self._peers: PeerFloors | None = None
+        self.debts: SharedDebts | None = None
         self.jobs: JobStore = MemoryJobStore()
         self.leases: Leases = FileLeases(data_dir / "leases")
         if config.database_url:
@@ -36,6 +43,7 @@ class SharedState:
         # The driver's import takes longer than the rest of a gateway that has no database.
         from hevlayer.gateway.jobs.durable import PostgresJobStore
         from hevlayer.stores.postgres.database import Database
+        from hevlayer.stores.postgres.debts import PostgresDebtBoard
         from hevlayer.stores.postgres.floors import PostgresFloors
         from hevlayer.stores.postgres.leases import PostgresLeases
 
@@ -50,6 +58,9 @@ class SharedState:
         self.leases = self._beating = PostgresLeases(database, clock)
         board = PostgresFloors(database, str(uuid.uuid4()), hold_seconds=config.unknown_write_seconds)
         self._peers = PeerFloors(board, stamper, clock)
+        cache = shared_cache_name(config)
+        if cache is not None:
+            self.debts = SharedDebts(PostgresDebtBoard(database, cache), clock)
 
     def peer_floor(self, namespace: str) -> int | None:
         """A stamp that no watermark of a poll that starts now may reach, as far as the other gateways say."""
@@ -69,6 +80,9 @@ class SharedState:
         # Before this process's first stamp: the others count on hearing of a process before it writes.
         await self._peers.publish_once()
         supervisor.start("floors", self._peers.run)
+        if self.debts is not None:
+            await self.debts.look_once()
+            supervisor.start("cache debts", self.debts.run)
         supervisor.start("leases", self._beating.run)
 
     async def stop(self) -> None:

@@ -4,14 +4,14 @@ The policy around an engine: a breaker and counters, debts for what the engine c
 is complete. No method raises for a cache that fails. `docs/cache-protocol.md` says why what it does is enough.
 """
 
+import asyncio
 import itertools
 import logging
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, TypeVar
 
 from hevlayer.clock import Clock
 from hevlayer.errors import CacheUnavailableError
@@ -28,12 +28,33 @@ from hevlayer.stores.doccache_engine import (
     NamespaceFacts,
     NamespaceScan,
     ScansRows,
+    TakesOver,
     Ticket,
     WriteOutcome,
 )
+from hevlayer.stores.doccache_shared import SharedDebts
+from hevlayer.stores.doccache_values import (
+    MARKED,
+    UNAVAILABLE,
+    Batch,
+    CacheObserver,
+    CacheStats,
+    Miss,
+    WriteToken,
+)
 from hevlayer.stores.doccache_warming import Warming, is_complete, warming_note
 
-__all__ = ["Batch", "CacheObserver", "CacheStats", "DocumentCache", "Miss", "Warming", "WriteOutcome", "WriteToken"]
+__all__ = [
+    "MARKED",
+    "Batch",
+    "CacheObserver",
+    "CacheStats",
+    "DocumentCache",
+    "Miss",
+    "Warming",
+    "WriteOutcome",
+    "WriteToken",
+]
 
 T = TypeVar("T")
 
@@ -49,75 +70,6 @@ MARKED_IDS_MAX = 100_000
 UNSETTLED_MAX = 10_000
 
 
-class CacheObserver(Protocol):
-    """Where the cache's measurements go. Seconds are floats."""
-
-    def observe_cache_lookup(
-        self, namespace: str, seconds: float, hits: int, misses: int, payload_bytes: int
-    ) -> None: ...
-
-    def observe_backfill(self, seconds: float, records: int, *, ok: bool = True) -> None: ...
-
-    def count_cache_error(self, operation: str) -> None: ...
-
-
-class Miss:
-    """Nothing to serve. `ticket` is what the engine saw (`Engine.lookup`): over 0 it lets what is read now be filled,
-    and reads with one ticket other than 0 may share an answer; `failed` says that the cache could not be asked, or must
-    not be believed."""
-
-    __slots__ = ("failed", "ticket")
-
-    def __init__(self, ticket: Ticket, *, failed: bool) -> None:
-        self.ticket = ticket
-        self.failed = failed
-
-
-MARKED = Miss(0, failed=False)
-UNAVAILABLE = Miss(0, failed=True)
-
-
-class Batch:
-    """Documents in the order of the keys, None where missing, and a ticket for each key (0 for what was found)."""
-
-    __slots__ = ("documents", "failed", "tickets")
-
-    def __init__(self, documents: list[bytes | None], tickets: list[Ticket], *, failed: bool) -> None:
-        self.documents = documents
-        self.tickets = tickets
-        self.failed = failed
-
-
-class WriteToken:
-    """One write between its mark and its settle. One that is dropped without a settle counts as UNKNOWN."""
-
-    __slots__ = ("_orphans", "keys", "marked", "namespace", "settled", "token")
-
-    def __init__(self, token: int, namespace: str, keys: Sequence[bytes] | None, orphans: "deque[WriteToken]") -> None:
-        self.token = token
-        self.namespace = namespace
-        self.keys = keys
-        self.marked = False
-        self.settled = False
-        self._orphans = orphans
-
-    def __del__(self) -> None:
-        if not self.settled:
-            self._orphans.append(self)
-
-
-@dataclass(frozen=True, slots=True)
-class CacheStats:
-    """What `/health` and metrics say of the cache."""
-
-    available: bool
-    breaker: str
-    debts: int
-    errors: dict[str, int] = field(default_factory=dict)
-    engine: EngineStats | None = None
-    problem: str = ""
-
-
 class DocumentCache:
     """The port. With `engine` None nothing is cached and everything else works."""
 
@@ -129,8 +81,11 @@ class DocumentCache:
         observer: CacheObserver | None = None,
         unknown_write_seconds: float = UNKNOWN_WRITE_SECONDS,
         ttl_seconds: float = TTL_SECONDS,
+        shared_debts: SharedDebts | None = None,
     ) -> None:
+        """`shared_debts`: where gateways that share the engine tell what it cannot be told."""
         self._engine = engine
+        self._shared = shared_debts
         self._ttl_seconds = ttl_seconds
         self._clock = clock
         self._observer = observer
@@ -138,7 +93,11 @@ class DocumentCache:
         self._breaker = Breaker(clock)
         self._debts = Debts()
         self._stated: tuple[str, ...] | Literal["unknown"] | None = ()
-        self._owner = secrets.randbits(62)
+        self._stating = asyncio.Lock()
+        self._turns = itertools.count(1)
+        self._stated_turn = 0
+        self._known_at = 0.0
+        self._owner = secrets.randbits(62) if shared_debts is None else shared_debts.owner
         # Tokens outlive the process in the engine, and other gateways' stand beside them, so all must differ.
         self._tokens = itertools.count(secrets.randbits(62))
         self._orphans: deque[WriteToken] = deque()
@@ -166,6 +125,16 @@ class DocumentCache:
         """`closed`, `open` or `probing`."""
         return self._breaker.state.value
 
+    def _touches(self, namespace: str) -> bool:
+        """Whether anything of a namespace is owed, by this gateway or as far as another one has told."""
+        return self._debts.touches(namespace) or (self._shared is not None and self._shared.hides(namespace))
+
+    def _hides(self, namespace: str, key: bytes) -> bool:
+        """Whether the cache may be out of date about an id."""
+        if self._shared is not None and self._shared.hides(namespace):
+            return True
+        return bool(self._debts) and self._debts.covers(namespace, key)
+
     # --- reads -------------------------------------------------------------------------------------------------------
 
     async def lookup(self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None) -> bytes | Miss:
@@ -173,7 +142,7 @@ class DocumentCache:
         engine = self._engine
         if engine is None:
             return MARKED
-        if self._debts and self._debts.covers(namespace, key):
+        if self._hides(namespace, key):
             return UNAVAILABLE
         if not self._breaker.allows():
             return UNAVAILABLE
@@ -186,7 +155,7 @@ class DocumentCache:
         self._breaker.succeeded()
         if type(found) is bytes:
             # A write whose mark failed meanwhile may have been acknowledged before this read got its row.
-            if self._debts and self._debts.covers(namespace, key):
+            if self._hides(namespace, key):
                 return UNAVAILABLE
             self._observe(namespace, started, 1, 0, len(found))
             return found
@@ -198,6 +167,8 @@ class DocumentCache:
         """A document that is there and can be had without waiting; None: ask `lookup`, which tells why not."""
         engine = self._engine
         if engine is None or self._debts or self._breaker.state is not State.CLOSED:
+            return None
+        if self._shared is not None and self._shared.hides(namespace):
             return None
         started = self._clock.monotonic()
         found = engine.lookup_now(namespace, key, projection, id_type)
@@ -227,9 +198,9 @@ class DocumentCache:
             [each if isinstance(each, int) else 0 for each in found],
             failed=False,
         )
-        if self._debts.touches(namespace):
+        if self._touches(namespace):
             for index, key in enumerate(keys):
-                if self._debts.covers(namespace, key):
+                if self._hides(namespace, key):
                     batch.documents[index] = None
                     batch.tickets[index] = 0
                     batch.failed = True
@@ -248,7 +219,7 @@ class DocumentCache:
         self, operation: str, namespace: str, count: int, call: Callable[[Engine], Awaitable[T]]
     ) -> T | None:
         engine = self._engine
-        if engine is None or self._debts.touches(namespace) or not self._breaker.allows():
+        if engine is None or self._touches(namespace) or not self._breaker.allows():
             return None
         started = self._clock.monotonic()
         try:
@@ -269,7 +240,7 @@ class DocumentCache:
     async def begin_warm(self, namespace: str) -> Warming | None:
         """A warm that will put every row, before its first page is asked for; None: the cache cannot take one now."""
         facts = await self.facts(namespace)
-        if facts is None or facts.closed or self._debts.touches(namespace):
+        if facts is None or facts.closed or self._touches(namespace):
             return None
         return Warming(namespace, facts.epoch, facts.lost, self._clock.now_ms())
 
@@ -277,7 +248,7 @@ class DocumentCache:
         """Before a page of rows is asked for, strongly consistent; 0: what it answers cannot be kept."""
         engine = self._engine
         ticket: Ticket = 0
-        if engine is not None and self._breaker.allows() and not self._debts.touches(warming.namespace):
+        if engine is not None and self._breaker.allows() and not self._touches(warming.namespace):
             try:
                 ticket = await engine.begin_fill(warming.namespace)
                 self._breaker.succeeded()
@@ -320,7 +291,7 @@ class DocumentCache:
         engine = self._engine
         namespace = warming.namespace
         facts = await self.facts(namespace)
-        if engine is None or facts is None or self._debts.touches(namespace) or not warming.is_whole(facts):
+        if engine is None or facts is None or self._touches(namespace) or not warming.is_whole(facts):
             return False
         note = warming_note(through_ms, warming.began_ms + int(self._ttl_seconds * 1000))
         return await self._try("note", lambda: engine.note(namespace, note, facts.epoch, facts.lost))
@@ -332,10 +303,10 @@ class DocumentCache:
             watermark_ms: the namespace's watermark; what was complete before is complete up to here, as long as
                 nothing is missing.
         """
-        if self._debts.touches(namespace):
+        if self._touches(namespace):
             return None
         facts = await self.facts(namespace)
-        if facts is None or self._debts.touches(namespace):
+        if facts is None or self._touches(namespace):
             return None
         return is_complete(facts, self._clock.now_ms(), watermark_ms)
 
@@ -367,7 +338,7 @@ class DocumentCache:
         return await self._shown("columns", namespace, lambda: engine.columns(namespace, seconds))
 
     async def _shown(self, operation: str, namespace: str, call: Callable[[], Awaitable[T | None]]) -> T | None:
-        if self._debts.touches(namespace) or not self._breaker.allows():
+        if self._touches(namespace) or not self._breaker.allows():
             return None
         try:
             shown = await call()
@@ -381,7 +352,7 @@ class DocumentCache:
             return None
         self._breaker.succeeded()
         # A write whose mark failed meanwhile may have been acknowledged before the scan began.
-        return None if self._debts.touches(namespace) else shown
+        return None if self._touches(namespace) else shown
 
     def shown_through(self, facts: NamespaceFacts, watermark_ms: int | None) -> int | None:
         """The stamp through which columns with these facts show every row; as `scanned_through`."""
@@ -513,6 +484,7 @@ class DocumentCache:
         for repayment in self._debts.due(self._clock.monotonic()):
             await self._repay(repayment)
         await self._state_debts()
+        await self._tidy_shared()
         await self._try("maintain", lambda: _done(engine.maintain()))
         if self._clock.monotonic() - self._held_at >= HELD_SECONDS:
             self._held_at = self._clock.monotonic()
@@ -532,19 +504,52 @@ class DocumentCache:
             self._debts.repaid(repayment, now)
 
     async def _state_debts(self) -> None:
-        """Keeps others, and a later process, from serving what this one owes."""
+        """Keeps others, and a later process, from serving what this one owes. One at a time, since the last one holds;
+        who waited takes the outcome of a statement that began after it came."""
         engine = self._engine
-        owed = self._debts.namespaces()
-        if engine is None or owed == self._stated:
+        if engine is None or self._debts.namespaces() == self._stated:
             return
+        came = next(self._turns)
+        async with self._stating:
+            if self._stated_turn < came:
+                turn = next(self._turns)
+                await self._state_now(engine)
+                self._stated_turn = turn
+            known_at = self._known_at
+        # Until each of the others has looked, or has not for so long that it believes nothing.
+        await self._clock.sleep(max(0.0, known_at - self._clock.monotonic()))
+
+    async def _state_now(self, engine: Engine) -> None:
+        owed, shared = self._debts.namespaces(), self._shared
+        self._stated, self._known_at = "unknown", 0.0
         # Also when the breaker is open: it spares a failing cache our calls, but here other processes depend on one.
         try:
             await engine.owe(self._owner, owed)
         except CacheUnavailableError as error:
             self._failed("owe", error)
-            self._stated = "unknown"
+            if shared is not None:
+                self._known_at = await shared.publish(owed)
         else:
             self._stated = owed
+            if shared is not None:
+                await shared.withdraw()
+
+    async def _tidy_shared(self) -> None:
+        """Takes back what stands on the board though the cache knows it, and tells the cache what gateways owed that
+        died before they could."""
+        shared, engine = self._shared, self._engine
+        if shared is None:
+            return
+        async with self._stating:
+            if self._stated != "unknown":
+                await shared.withdraw()
+        if not isinstance(engine, TakesOver):
+            return
+        for debt in shared.silent:
+            take_over = partial(engine.take_over, debt.owner, debt.namespaces)
+            if not await self._try("owe", lambda: _done(take_over())):  # noqa: B023
+                return
+            await shared.remove(debt)
 
     async def _try(self, operation: str, call: Callable[[], Awaitable[bool]]) -> bool:
         try:
@@ -606,6 +611,8 @@ class DocumentCache:
                 self._failed("stats", error)
                 problem = error.message
         available = engine is not None and self._breaker.state is State.CLOSED
+        if self._shared is not None and not self._shared.is_trusted:
+            available, problem = False, problem or "what other gateways owe the cache is not known"
         return CacheStats(available, self._breaker.state.value, len(self._debts), dict(self._errors), sizes, problem)
 
     async def close(self) -> None:

@@ -255,15 +255,21 @@ class AerospikeEngine:
             if now is None or name not in now:
                 await self._owe_one(name, False)
 
+    async def take_over(self, owner: int, namespaces: Sequence[str] | None) -> None:
+        # Nobody says it again, so the server takes the owner for dead when its time is over.
+        for name in (None,) if namespaces is None else namespaces:
+            await self._owe_one(name, True, owner)
+
     async def _tell_owed(self) -> None:
         self._owed_again = self._clock.monotonic() + OWE_AGAIN_SECONDS
         for name in (None,) if self._owed is None else self._owed:
             await self._owe_one(name, True)
 
-    async def _owe_one(self, namespace: str | None, owed: bool) -> None:
+    async def _owe_one(self, namespace: str | None, owed: bool, owner: int | None = None) -> None:
         # A statement about every namespace waits until every gateway has looked.
         seconds = self._timeout_seconds + GRACE_SECONDS
-        await self._timed(self._native.owe, self._owner, namespace, owed, self._clock.now_ms(), seconds=seconds)
+        owner = self._owner if owner is None else owner
+        await self._timed(self._native.owe, owner, namespace, owed, self._clock.now_ms(), seconds=seconds)
 
     # --- completeness ------------------------------------------------------------------------------------------------
 

@@ -111,6 +111,15 @@ class ScansRows(Protocol):
         """Raises: CacheUnavailableError, also when `seconds` were not enough or `cancel` was set meanwhile."""
 
 
+@runtime_checkable
+class TakesOver(Protocol):
+    """An engine that gateways share which may not reach it."""
+
+    async def take_over(self, owner: int, namespaces: Sequence[str] | None) -> None:
+        """States what `owner` owed, which died before it could do so itself, and lets it end as `Engine.owe` tells of
+        an owner that dies. May be done more than once. Raises: CacheUnavailableError."""
+
+
 class Engine(Protocol):
     """One gateway's door to the records. See the module for what its methods promise together."""
 

@@ -359,6 +359,11 @@ class TwinEngine:
         if namespaces is None or namespaces:
             store.owed[owner] = namespaces
 
+    async def take_over(self, owner: int, namespaces: Sequence[str] | None) -> None:
+        store = self._open()
+        store.owed[owner] = namespaces
+        store.crash(owner)
+
     async def scan(self, namespace: str, seconds: float, cancel: CancelFlag | None = None) -> NamespaceScan:
         held = self._open().namespace(namespace)
         shown = {key: row for key in list(held.rows) if (row := self.store.row(held, key)) is not None}

@@ -131,6 +131,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Until when a statement holds that nobody repeats: its process died, and a write that it could not mark may still
+    /// take effect for as long as any.
+    fn owed_until_ms(&self, now_ms: u64) -> u64 {
+        now_ms + OWED_MS + self.unknown_write_ms() + self.clock_skew_ms
+    }
+
     /// Closes a namespace for a process that owes it something, for as long as that says so again; or ends that.
     pub async fn owe(
         &self,
@@ -141,7 +147,7 @@ impl Engine {
         deadline: Instant,
     ) -> Result<(), Failure> {
         let place = self.place(namespace);
-        let entry = Entry { token: owner, until_ms: now_ms + OWED_MS + self.clock_skew_ms, whole: 0 };
+        let entry = Entry { token: owner, until_ms: self.owed_until_ms(now_ms), whole: 0 };
         if owed {
             return self.mark_whole(&place, entry, now_ms, deadline).await;
         }
@@ -155,7 +161,7 @@ impl Engine {
 
     /// As `owe`, for every namespace. Returns once every gateway knows.
     pub async fn owe_everything(&self, owner: u64, owed: bool, now_ms: u64, deadline: Instant) -> Result<(), Failure> {
-        let until_ms = now_ms + OWED_MS + self.clock_skew_ms;
+        let until_ms = self.owed_until_ms(now_ms);
         let plan = |before: &Everything| {
             let mut next = before.clone();
             next.entries.retain(|entry| entry.token != owner);

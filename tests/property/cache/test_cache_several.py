@@ -1,7 +1,8 @@
 """Three gateways' policies over one engine: no history shows a row from before an acknowledged write.
 
 The upstream is a dictionary that may refuse, delay, commit late or lose its answer; calls of the engine fail before,
-after or long after their effect; gateways die; the engine evicts and forgets. Writes leave their rows in the cache,
+after or long after their effect; gateways die; the engine evicts and forgets. It may also fail to be told of debts:
+then the gateways tell each other on a board that they look at now and then. Writes leave their rows in the cache,
 patches are composed with the row beneath, writes by filter tell their ids or do not.
 """
 
@@ -20,7 +21,9 @@ from hevlayer.kernels.doccache import DocProjection, DocRows
 from hevlayer.stores.doccache import DocumentCache, WriteOutcome, WriteToken
 from hevlayer.stores.doccache_embedded import EmbeddedEngine
 from hevlayer.stores.doccache_engine import Engine
+from hevlayer.stores.doccache_shared import SharedDebts
 from hevlayer.testing.clock import FakeClock
+from hevlayer.testing.debt_board import MemoryDebtBoard
 from hevlayer.testing.doccache_twin import TwinEngine, TwinStore
 
 T = TypeVar("T")
@@ -32,9 +35,13 @@ KINDS = ["upsert", "upsert", "patch", "delete", "by_filter", "by_filter_ids"]
 GATEWAYS = 3
 UNKNOWN_SECONDS = 120.0
 WRITE_SECONDS = 60.0
+# In which a walk whose gateways wait for each other may leave a write open.
+WAITING_WRITE_SECONDS = 300.0
+WAIT_STEP_SECONDS = 0.5
 TTL_SECONDS = 400.0
 WALK_STEPS = 4_000
 EMBEDDED_STEPS = 2_000
+BOARD_WALKS = 3
 HITS_MIN = 10
 PLAIN = DocProjection()
 
@@ -56,15 +63,17 @@ def read_rows(rows: DocRows) -> dict[str, Row]:
 class FailingEngine:
     """Passes calls on, and fails the next of them: before their effect, after it, or so that it comes later."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, owes: bool = True) -> None:
+        """`owes`: it can always be told of debts."""
         self.engine = engine
+        self.owes = owes
         self.failures: list[str] = []
         self.late: list[Callable[[], Coroutine[Any, Any, object]]] = []
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.engine, name)
-        # An engine that can be told neither of a write nor of a debt needs a store of debts beside it.
-        if name in ("owe", "close", "stats", "loses_marks"):
+        # An engine that can be told neither of a write nor of a debt needs a board of debts beside it.
+        if name in ("close", "stats", "loses_marks") or (name == "owe" and self.owes):
             return method
 
         async def call(*arguments: Any, **options: Any) -> Any:
@@ -73,7 +82,7 @@ class FailingEngine:
             how = self.failures.pop()
             if how == "after":
                 await method(*arguments, **options)
-            elif how == "late":
+            elif how == "late" and name != "owe":
                 self.late.append(lambda: method(*arguments, **options))
             raise CacheUnavailableError("injected")
 
@@ -112,6 +121,8 @@ class House:
     storm: float
     directory: Path | None = None
     """Where the embedded engine keeps its rows; None: the twin, which can also forget, evict and see a gateway die."""
+    has_board: bool = False
+    """Whether the engine may fail to be told of debts, and the gateways have a board."""
     loop: asyncio.Runner = field(default_factory=asyncio.Runner)
     clock: FakeClock = field(default_factory=FakeClock)
     version: int = 0
@@ -128,6 +139,8 @@ class House:
         self.engines: list[FailingEngine] = []
         self.caches: list[DocumentCache] = []
         self.read_rows: set[tuple[str, int]] = set()
+        self.board = MemoryDebtBoard(self.clock)
+        self.shared: list[SharedDebts | None] = []
         for _ in range(GATEWAYS):
             self.open()
 
@@ -145,12 +158,40 @@ class House:
         )
 
     def open(self) -> None:
-        engine = FailingEngine(self.make())
+        engine = FailingEngine(self.make(), owes=not self.has_board)
         self.engines.append(engine)
-        self.caches.append(DocumentCache(engine, self.clock, unknown_write_seconds=UNKNOWN_SECONDS))
+        self.caches.append(self.policy(engine))
+
+    def policy(self, engine: FailingEngine) -> DocumentCache:
+        """A gateway's that has just started."""
+        shared = SharedDebts(self.board, self.clock) if self.has_board else None
+        self.shared.append(shared)
+        return DocumentCache(engine, self.clock, unknown_write_seconds=UNKNOWN_SECONDS, shared_debts=shared)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self.loop.run(work)
+        if not self.has_board:
+            return self.loop.run(work)
+        result = self.loop.run(self.wait(work))
+        self.end_late()
+        return result
+
+    async def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Time goes on while a gateway waits for the others, some of which look at the board, some do not."""
+        task = asyncio.ensure_future(work)
+        await self.clock.settle()
+        while not task.done():
+            await self.clock.advance(WAIT_STEP_SECONDS)
+            await self.look()
+        return task.result()
+
+    async def look(self) -> None:
+        for shared in self.shared:
+            if shared is not None and self.random.random() < 0.7:
+                await shared.look_once()
+
+    @property
+    def write_seconds(self) -> float:
+        return WAITING_WRITE_SECONDS if self.has_board else WRITE_SECONDS
 
     def close(self) -> None:
         for cache in self.caches:
@@ -163,7 +204,7 @@ class House:
         self.version += 1
         gateway = self.random.randrange(GATEWAYS)
         keys = None if kind.startswith("by_filter") else [key_of(name) for name in names]
-        token = self.run(self.caches[gateway].begin_write(NAMESPACE, keys, WRITE_SECONDS))
+        token = self.run(self.caches[gateway].begin_write(NAMESPACE, keys, self.write_seconds))
         write = Write(gateway, kind, names, self.version, token)
         self.writes.append(write)
         return write
@@ -323,13 +364,19 @@ class House:
         dead = self.caches[number]
         self.store.crash(dead._owner)
         # Calls of its that were under way may still arrive.
-        engine, late = FailingEngine(TwinEngine(self.store)), self.engines[number].late
+        engine, late = FailingEngine(TwinEngine(self.store), owes=not self.has_board), self.engines[number].late
         engine.late = late
         self.engines[number] = engine
-        self.caches[number] = DocumentCache(engine, self.clock, unknown_write_seconds=UNKNOWN_SECONDS)
+        self.caches[number] = self.policy(engine)
+        self.shared[number] = self.shared.pop()
 
     def time_passes(self) -> None:
         self.clock.move(self.random.choice([1.0, 6.0, 30.0, 130.0]))
+        self.end_late()
+        for write in list(self.writes):
+            self.answer(write, lost=False)
+
+    def end_late(self) -> None:
         now = self.clock.monotonic()
         # A write has ended for certain when its time is over, and must show although nobody ever answered.
         for write in self.late:
@@ -337,8 +384,6 @@ class House:
                 for name, position in (write.committed_at or {}).items():
                     self.acknowledged[name] = max(self.acknowledged[name], position)
         self.late = [write for write in self.late if write.late_until > now]
-        for write in list(self.writes):
-            self.answer(write, lost=False)
 
     def step(self) -> None:
         random = self.random
@@ -357,6 +402,13 @@ class House:
             (0.5, self.time_passes),
             (0.05, self.new_epoch),
         ]
+        if self.has_board:
+            steps += [
+                (8, lambda: self.run(self.look())),
+                (4, self.recover),
+                (0.15, self.die),
+                (self.storm, self.engine_fails),
+            ]
         if self.directory is None:
             steps += [
                 (0.2, self.evict),
@@ -376,8 +428,10 @@ class House:
         random.choices([call for _, call in steps], [weight for weight, _ in steps])[0]()
 
 
-def walk(seed: int, storm: float, steps: int = WALK_STEPS, directory: Path | None = None) -> House:
-    house = House(Random(seed), storm, directory)
+def walk(
+    seed: int, storm: float, steps: int = WALK_STEPS, directory: Path | None = None, *, has_board: bool = False
+) -> House:
+    house = House(Random(seed), storm, directory, has_board)
     try:
         for _ in range(steps):
             house.step()
@@ -400,3 +454,10 @@ def test_no_walk_over_one_directory_shows_a_stale_row(storm: float, tmp_path: Pa
     house = walk(3, storm, EMBEDDED_STEPS, tmp_path)
     assert house.hits > HITS_MIN
     assert house.hits_of_writes > HITS_MIN
+
+
+def test_no_walk_with_debts_that_only_a_board_knows_shows_a_stale_row() -> None:
+    houses = [walk(seed, 1.0, has_board=True) for seed in range(BOARD_WALKS)]
+    assert sum(house.hits for house in houses) > HITS_MIN
+    assert sum(house.board.publications for house in houses) > BOARD_WALKS * HITS_MIN
+    assert sum(house.board.removals for house in houses) > 0

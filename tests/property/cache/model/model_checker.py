@@ -193,6 +193,8 @@ def _carry_out(scenario: Scenario, state: State, call: tuple[Any, ...], now: int
             result, cache = cache.settle(token, outcome, now, row=row, changed=changed, keeps_quiet=quiet)
         case ("fill", ticket, row, page):
             cache = cache.fill(ticket, row, now, page=page, checked="fills need no ticket" not in scenario.mutations)
+        case ("take over", number):
+            cache = _bury(scenario, cache, number, now)
         case ("state", number):
             return None, state._replace(owed_by=state.owed_by | {number})
     return result, state._replace(cache=cache)
@@ -474,23 +476,38 @@ def _debt_steps(scenario: Scenario, state: State, number: int, now: int) -> Iter
             yield label, _set_gateway(after, number, owed=owed, repaying=frozenset())
     if number in state.owed_by and not gateway.owed and not _has_open_debt(scenario, state, number):
         yield f"gateway {number} owes nothing any more", state._replace(owed_by=state.owed_by - {number})
+    if not _may_still_commit(scenario, state, number, -1):
+        ended, after = _carry_out(scenario, state, ("settle", f"d{number}", APPLIED, MISSING, None), now)
+        if ended:
+            yield f"the time of the gateway before {number} is over", after
     if not scenario.shared_debts:
         return
-    if gateway.published and not gateway.owed and not _has_open_debt(scenario, state, number):
+    owes = bool(gateway.owed) or _has_open_debt(scenario, state, number)
+    if gateway.published and (not owes or number in state.owed_by):
         yield f"gateway {number} withdraws its debt", _set_gateway(state, number, published=False)
-    knows = any(each.published for other, each in enumerate(state.gateways) if other != number)
+    for other, each in enumerate(state.gateways):
+        if each.left:
+            call = ("take over", other)
+            for label, result, after in _call(scenario, state, f"gateway {number} takes over from {other}", call, now):
+                yield label, after if result == "failed" else _set_gateway(after, other, left=False)
+    knows = any(each.left or (each.published and other != number) for other, each in enumerate(state.gateways))
     if (gateway.trusts, gateway.knows) != (True, knows):
         yield f"gateway {number} looks at the debts", _set_gateway(state, number, trusts=True, knows=knows)
+
+
+def _bury(scenario: Scenario, cache: Any, number: int, now: int) -> Any:
+    """What the cache does about a gateway that died in debt. A write that it could not mark may be under way, or may
+    have been acknowledged while a marked one of another gateway is: that one must not bring its row."""
+    cache = cache.clear(now)
+    only_clears = "a death in debt only clears" in scenario.mutations
+    return cache if only_clears else cache.mark(f"d{number}", now, whole=True)
 
 
 def _die(scenario: Scenario, state: State, number: int, now: int) -> State:
     """A gateway ends without a word; another one takes its place with nothing in memory."""
     state = state._replace(deaths=state.deaths - 1)
     if number in state.owed_by and "a death pays no debt" not in scenario.mutations:
-        cache = state.cache.clear(now)
-        if _may_still_commit(scenario, state, number, -1) and "a death in debt only clears" not in scenario.mutations:
-            # A write that could not be marked may be under way.
-            cache = cache.mark(f"d{number}", now, whole=True)
+        cache = _bury(scenario, state.cache, number, now)
         state = state._replace(cache=cache, owed_by=state.owed_by - {number})
     for index, (_, owner) in enumerate(scenario.writes):
         writer = state.writers[index]
@@ -504,7 +521,18 @@ def _die(scenario: Scenario, state: State, number: int, now: int) -> State:
     for index, (_, owner) in enumerate(scenario.reads):
         if owner == number and state.readers[index].phase != Phase.IDLE:
             state = _set_reader(state, index, Reader(Phase.DONE))
-    return _set_gateway(state, number, owed=frozenset(), repaying=frozenset(), knows=False)
+    gateway = state.gateways[number]
+    return _set_gateway(
+        state,
+        number,
+        owed=frozenset(),
+        repaying=frozenset(),
+        published=False,
+        left=(gateway.published or gateway.left) and "nobody takes over" not in scenario.mutations,
+        knows=False,
+        # The one in its place has not looked yet.
+        trusts=not scenario.shared_debts,
+    )
 
 
 def _read_steps(scenario: Scenario, state: State, index: int, now: int) -> Iterator[tuple[str, State]]:

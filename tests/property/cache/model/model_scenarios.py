@@ -38,6 +38,9 @@ SCENARIOS: dict[str, Scenario] = {
     "a gateway dies in debt": ideal("upsert", deaths=1, faults=2, reads=ONE_READ),
     "two new epochs": ideal("upsert", "upsert", clears=2, reads=ONE_READ),
     "debts are shared": ideal("upsert", faults=2, statements_fail=True, shared_debts=True, reads=ONE_READ),
+    "one dies in shared debt": ideal(
+        "upsert", faults=2, deaths=1, statements_fail=True, shared_debts=True, reads=ONE_READ
+    ),
     "records: one is lost": records("upsert", "delete", losses=1, reads=ONE_READ),
     "records: a call fails or comes late": records("upsert", "upsert", faults=1, reads=()),
     "records: a write by filter tells its ids": records("by_filter_ids", "upsert", reads=ONE_READ),
@@ -49,8 +52,12 @@ DEEP: dict[str, Scenario] = {
     "three writes": ideal("upsert", "patch", "delete", reads=ONE_READ),
     "two faults": ideal("upsert", "upsert", faults=2, reads=ONE_READ),
     "a fault and a loss": ideal("upsert", "patch", faults=1, losses=1, reads=ONE_READ),
+    "a death in debt beside another write": ideal("upsert", "upsert", deaths=1, faults=2, reads=ONE_READ),
     "a death and a fault": ideal("upsert", "patch", deaths=1, faults=1, reads=ONE_READ),
     "a filter, a fault and a page": ideal("by_filter_ids", "upsert", faults=1, reads=READ_AND_PAGE),
+    "one dies in shared debt before a patch": ideal(
+        "upsert", "patch", faults=2, deaths=1, statements_fail=True, shared_debts=True, reads=ONE_READ
+    ),
     "shared debts of two": ideal("upsert", "patch", faults=2, statements_fail=True, shared_debts=True, reads=ONE_READ),
     "records: two reads, a loss": records("upsert", "patch", losses=1),
     "records: two losses": records("upsert", "upsert", losses=2, reads=ONE_READ),
@@ -93,6 +100,9 @@ MUTATIONS: dict[str, Scenario] = {
         "a death in debt only clears": ideal("upsert", "patch", reads=ONE_READ, faults=1, deaths=1),
         "nobody waits for the others": ideal(
             "upsert", reads=ONE_READ, faults=4, statements_fail=True, shared_debts=True
+        ),
+        "nobody takes over": ideal(
+            "upsert", reads=ONE_READ, faults=4, deaths=1, statements_fail=True, shared_debts=True
         ),
         "tombstones are too short": records("upsert", reads=(("page", 0),)),
     }.items()

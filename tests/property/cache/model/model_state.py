@@ -48,6 +48,8 @@ class Gateway(NamedTuple):
     repaying: frozenset[int] = frozenset()
     published: bool = False
     """The other gateways can read that it owes."""
+    left: bool = False
+    """The one before it, which died, published that it owes."""
     knows: bool = False
     """It has read that another one owes."""
     trusts: bool = True

@@ -8,6 +8,7 @@ A directory that cannot be used is no reason to stop: every call fails softly un
 """
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -60,6 +61,9 @@ REOPEN_SECONDS = 5.0
 # How soon a change is looked at again that was not made in a moment; it doubles up to the longer one.
 LOOK_AGAIN_SECONDS = 0.0005
 LOOK_AGAIN_SECONDS_MAX = 0.008
+# A ticket is the engine's own, which has so many bits, under the number of the directory's opening in this process.
+TICKET_BITS = 63
+_OPENINGS = itertools.count(1)
 
 
 class EmbeddedEngine:
@@ -94,6 +98,8 @@ class EmbeddedEngine:
         self._problem = ""
         self._tried = float("-inf")
         self._connects = 0
+        self._opening = 0
+        """Stands in every ticket: a directory that was opened again may have lost what the ticket was given for."""
         self._owed: dict[int, list[str] | None] = {}
         self._upkeep: asyncio.Future[None] | None = None
 
@@ -161,6 +167,7 @@ class EmbeddedEngine:
         for owner, namespaces in self._owed.items():
             native.owe(owner, namespaces)
         self._connects += 1
+        self._opening = next(_OPENINGS) << TICKET_BITS
         self._native = native
 
     def _door(self) -> DocCacheEngine:
@@ -186,7 +193,7 @@ class EmbeddedEngine:
     async def lookup(
         self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None
     ) -> bytes | Ticket:
-        now_ms = self._now_ms()
+        now_ms, opening = self._now_ms(), self._opening
         native = self._native or self._door()
         try:
             found = native.lookup(namespace, key, projection, id_type, now_ms, wait=False)
@@ -194,7 +201,7 @@ class EmbeddedEngine:
             raise self._failed(error) from error
         if found is None:
             found = await self._in_thread(lambda: native.lookup(namespace, key, projection, id_type, now_ms, wait=True))
-        return found or 0
+        return found + opening if isinstance(found, int) and found > 0 else found or 0
 
     def lookup_now(self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None) -> bytes | None:
         native = self._native
@@ -209,7 +216,7 @@ class EmbeddedEngine:
     async def lookup_many(
         self, namespace: str, keys: Sequence[bytes], projection: DocProjection
     ) -> list[bytes | Ticket]:
-        now_ms = self._now_ms()
+        now_ms, opening = self._now_ms(), self._opening
         native = self._door()
         wanted = list(keys)
         if len(wanted) <= IN_PLACE_KEYS_MAX:
@@ -218,14 +225,17 @@ class EmbeddedEngine:
             except DocCacheError as error:
                 raise self._failed(error) from error
             if found is not None:
-                return list(found)
+                return _opened(found, opening)
         waited = await self._in_thread(
             lambda: native.lookup_many(namespace, wanted, projection, now_ms, wait=True), keys=len(wanted)
         )
-        return [0] * len(wanted) if waited is None else list(waited)
+        return [0] * len(wanted) if waited is None else _opened(waited, opening)
+
+    def _is_good(self, ticket: Ticket) -> bool:
+        return ticket > 0 and ticket >> TICKET_BITS == self._opening >> TICKET_BITS
 
     async def fill(self, namespace: str, rows: DocRows, keys: Sequence[bytes], tickets: Sequence[Ticket]) -> int:
-        good = [(key, ticket) for key, ticket in zip(keys, tickets, strict=True) if ticket > 0]
+        good = [(key, ticket) for key, ticket in zip(keys, tickets, strict=True) if self._is_good(ticket)]
         if not good:
             return 0
         return await self._change(
@@ -234,7 +244,7 @@ class EmbeddedEngine:
                 namespace,
                 rows,
                 [key for key, _ in good],
-                [ticket for _, ticket in good],
+                [ticket - self._opening for _, ticket in good],
                 self._now_ms(),
                 in_place=rows.record_bytes <= IN_PLACE_FILL_BYTES_MAX,
             ),
@@ -243,14 +253,16 @@ class EmbeddedEngine:
 
     async def begin_fill(self, namespace: str) -> Ticket:
         try:
-            return self._door().begin_fill(namespace, self._now_ms())
+            began: Ticket = self._door().begin_fill(namespace, self._now_ms())
         except DocCacheError as error:
             raise self._failed(error) from error
+        return began + self._opening if began > 0 else began
 
     async def fill_page(self, namespace: str, rows: DocRows, ticket: Ticket) -> tuple[int, list[bytes]]:
         if not len(rows):
             return 0, []
-        call = partial(self._door().fill_page, namespace, rows, ticket, self._now_ms(), in_place=False)
+        seen = ticket - self._opening if self._is_good(ticket) else 0
+        call = partial(self._door().fill_page, namespace, rows, seen, self._now_ms(), in_place=False)
         return await self._change(call, keys=len(rows))
 
     # --- writes ------------------------------------------------------------------------------------------------------
@@ -479,3 +491,7 @@ class EmbeddedEngine:
         self._waiting -= 1
         if not future.cancelled():
             future.exception()
+
+
+def _opened(found: "Sequence[bytes | Ticket]", opening: int) -> list[bytes | Ticket]:
+    return [each + opening if isinstance(each, int) and each > 0 else each for each in found]

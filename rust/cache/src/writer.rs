@@ -551,6 +551,8 @@ impl Writer {
         rows: Option<&Rows>,
         limit: usize,
     ) -> Result<usize> {
+        // A write whose mark was lost may commit after this one, and a patch would be composed with this one's row.
+        let rows = rows.filter(|_| settle.now_ms >= self.home.store.shared.quiet_until_ms());
         let parts = change.parts(settle.token)?;
         let unknown = settle.outcome == Outcome::Unknown;
         let mut ended = 0;

@@ -41,6 +41,14 @@ class Stage:
     async def make(self) -> Engine:
         raise AssertionError("each stage makes its own")
 
+    async def die(self, engine: Engine, owner: int) -> None:
+        """A gateway ends without taking back what it owed."""
+        await engine.close()
+
+    async def forget(self) -> Engine:
+        """What is kept is lost, open writes as well. Returns: an engine on what is left."""
+        raise AssertionError("each stage forgets in its own way")
+
     async def close(self) -> None:
         for engine in self.engines:
             await engine.close()
@@ -56,6 +64,14 @@ class TwinStage(Stage):
     async def make(self) -> Engine:
         return TwinEngine(self.store)
 
+    async def die(self, engine: Engine, owner: int) -> None:
+        await super().die(engine, owner)
+        self.store.crash(owner)
+
+    async def forget(self) -> Engine:
+        self.store.forget()
+        return await self.open()
+
 
 class EmbeddedStage(Stage):
     async def make(self) -> Engine:
@@ -69,11 +85,18 @@ class EmbeddedStage(Stage):
             unknown_write_seconds=UNKNOWN_SECONDS,
         )
 
+    async def forget(self) -> Engine:
+        await self.close()
+        index = self.directory / "cache" / "data.mdb"
+        index.write_bytes(index.read_bytes()[: index.stat().st_size // 3])
+        return await self.open()
+
 
 class AerospikeStage(Stage):
     """A real server when `AEROSPIKE_HOSTS` names one, else the stand-in; each test's rows are of another upstream."""
 
-    lacks = frozenset({"now", "scan"})
+    # What its server forgets is in `tests/service/aerospike`.
+    lacks = frozenset({"now", "scan", "forget"})
 
     def __init__(self, directory: Path, clock: FakeClock) -> None:
         super().__init__(directory, clock)

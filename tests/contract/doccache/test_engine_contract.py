@@ -14,6 +14,8 @@ KEY, OTHER = b"\x02a", b"\x02b"
 A = b'{"id":"a","attributes":{"t":1}}'
 B = b'{"id":"b","attributes":{"t":1}}'
 SECONDS = 600.0
+# After which an engine has taken a silent owner for dead and its namespace has been closed for `UNKNOWN_SECONDS`.
+DEAD_SECONDS_MAX = UNKNOWN_SECONDS + 60.0
 NO_ROWS = DocRows(b'{"rows":[]}', [])
 
 
@@ -388,6 +390,35 @@ async def test_what_one_gateway_owes_no_other_serves(stage: Stage) -> None:
     assert not isinstance(await look(there), bytes)
 
 
+@pytest.mark.needs("owners")
+async def test_what_a_gateway_owed_that_died_is_closed_and_then_void(stage: Stage, clock: FakeClock) -> None:
+    here, there = await stage.open(), await stage.open()
+    await put(here, "a")
+    await put(here, "a", namespace="other")
+    late = {KEY: await ticket(there, OTHER)}
+    await mark(there, 2, OTHER)
+    await here.owe(7, ["ns"])
+    await stage.die(here, 7)
+    # A write that it could not mark may be under way: what is read now may be from before it.
+    clock.move(UNKNOWN_SECONDS - 1)
+    await there.maintain()
+    found = await look(there)
+    assert isinstance(found, int)
+    assert found <= 0
+    assert await there.begin_fill("ns") == 0
+    assert await fill(there, rows("a", t=2), late) == 0
+    # Nor may a write that was marked before bring its row.
+    await there.settle(2, "ns", [OTHER], APPLIED, rows=rows("b"))
+    assert not isinstance(await look(there, OTHER), bytes)
+    await there.maintain()
+    clock.move(DEAD_SECONDS_MAX)
+    await there.maintain()
+    assert await fill(there, rows("a", t=2), late) == 0
+    assert not isinstance(await look(there, OTHER), bytes)
+    await put(there, "a", t=3)
+    assert await look(there) == b'{"id":"a","attributes":{"t":3}}'
+
+
 # --- restarts and time ------------------------------------------------------------------------------------------------
 
 
@@ -427,6 +458,37 @@ async def test_what_is_owed_is_not_served_after_a_restart(stage: Stage, clock: F
     await engine.close()
     engine = await stage.open()
     assert not isinstance(await look(engine), bytes)
+
+
+@pytest.mark.needs("forget")
+async def test_lost_marks_are_followed_by_a_quiet_time(stage: Stage, clock: FakeClock) -> None:
+    engine = await stage.open()
+    await put(engine, "a")
+    before = await ticket(engine, OTHER)
+    await engine.mark(1, "ns", [OTHER], 10.0)
+    engine = await stage.forget()
+    # The write goes on that was marked: what is read now may be from before it, whenever that fills.
+    found = await look(engine)
+    assert isinstance(found, int)
+    assert found <= 0
+    early = await look(engine, OTHER)
+    assert isinstance(early, int)
+    assert early <= 0
+    page = await engine.begin_fill("ns")
+    for old in (before, early):
+        assert await fill(engine, rows("b"), {OTHER: old}) == 0
+    # A write that begins and ends now may be composed with a row of before: it leaves none.
+    await mark(engine, 2, KEY)
+    await engine.settle(2, "ns", [KEY], APPLIED, rows=rows("a", t=2))
+    assert not isinstance(await look(engine), bytes)
+    assert not await settle(engine, 1, APPLIED, OTHER)
+    clock.move(10.0 + UNKNOWN_SECONDS)
+    await engine.maintain()
+    for old in (before, early):
+        assert await fill(engine, rows("b"), {OTHER: old}) == 0
+    assert (await engine.fill_page("ns", rows("b"), page))[0] == 0
+    await put(engine, "a", "b")
+    assert await look(engine, OTHER) == B
 
 
 @pytest.mark.needs("limit")

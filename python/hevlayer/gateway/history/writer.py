@@ -20,9 +20,8 @@ from hevlayer.gateway.history.entry import SPAN_NANOS, WRITERS, Feed, Line, day_
 from hevlayer.stores.objects import ObjectStore
 
 FLUSH_SECONDS = 1.0
-OBJECTS_PER_SECOND = 9.0
-# A writer that could not write for a while does not catch up in one burst.
-OBJECTS_BURST_MAX = 9.0
+# In any second, also in the one after a silence.
+OBJECTS_PER_SECOND = 9
 OBJECT_BYTES_MAX = 4 << 20
 PENDING_BYTES_MAX = 64 << 20
 PUTS_CONCURRENT_MAX = 8
@@ -108,8 +107,8 @@ class Writer:
         self._sealed: deque[Batch] = deque()
         self._writing: dict[asyncio.Task[None], Batch] = {}
         self._pending_bytes = 0
-        self._allowance = OBJECTS_BURST_MAX
-        self._allowed_at = clock.monotonic()
+        # When the last objects were begun.
+        self._begun: deque[float] = deque(maxlen=OBJECTS_PER_SECOND)
         self._failures = 0
         self._retry_at = 0.0
 
@@ -172,18 +171,19 @@ class Writer:
     def tick(self) -> None:
         """Starts the puts that are due, as far as the rate allows."""
         now = self._clock.monotonic()
-        self._allowance = min(OBJECTS_BURST_MAX, self._allowance + (now - self._allowed_at) * OBJECTS_PER_SECOND)
-        self._allowed_at = now
         if now < self._retry_at:
             return
-        while self._allowance >= 1.0 and len(self._writing) < PUTS_CONCURRENT_MAX:
+        while self._may_begin(now) and len(self._writing) < PUTS_CONCURRENT_MAX:
             if not self._sealed:
                 key = next(iter(self._waiting), None)
                 if key is None or now - self._waiting[key].since < FLUSH_SECONDS:
                     return
                 self._seal(key)
-            self._allowance -= 1.0
+            self._begun.append(now)
             self._start(self._sealed.popleft())
+
+    def _may_begin(self, now: float) -> bool:
+        return len(self._begun) < OBJECTS_PER_SECOND or now - self._begun[0] >= 1.0
 
     def _seal(self, key: Key) -> None:
         waiting = self._waiting.pop(key)

@@ -2,9 +2,13 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime
 
 import pytest
-from work_stage import BEARER
+from work_stage import BEARER, FILMS
+
+from hevlayer.stores.objects import ObjectStoreFullError, ObjectStoreUnreachableError
+from hevlayer.testing.metrics import samples
 
 QUERY = {"rank_by": ["vector", "ANN", [0.5, 1.0, 0.25]], "limit": 3}
 TAGGED = (b"x-hevlayer-tags", b"route:search, app:test,,app:test")
@@ -15,8 +19,18 @@ SHAPES = {
     "limit object": {"rank_by": ["year", "desc"], "limit": {"total": 2}},
     "aggregate": {"aggregate_by": {"n": ["Count"]}},
     "groups": {"aggregate_by": {"n": ["Count"]}, "group_by": ["year"]},
+    "limit per value": {
+        "rank_by": ["year", "desc"],
+        "limit": {"per": {"attributes": ["year"], "limit": 1}, "total": 3},
+    },
     "several": {"queries": [QUERY, {"rank_by": ["year", "asc"], "limit": 1}]},
+    "several, fused": {
+        "queries": [QUERY, {"rank_by": ["title", "BM25", "the"], "limit": 3}],
+        "rerank_by": ["RRF"],
+        "limit": 3,
+    },
     "layer": {"vector": [0.5, 1.0, 0.25], "top_k": 2},
+    "layer, by a document": {"nearest_to_id": FILMS[0]["id"], "top_k": 2},
     "own consistency": {**QUERY, "consistency": {"level": "strong"}},
     "all attributes": {**QUERY, "include_attributes": True},
 }
@@ -29,6 +43,11 @@ async def searches(stage, parameters="", namespace="films"):
 def ids_of(answer):
     legs = [answer] if "rows" in answer else answer.get("results", [])
     return [str(row["id"]) for leg in legs for row in leg.get("rows", [])]
+
+
+def moment(nanos):
+    """RFC 3339, with all nine digits."""
+    return f"{datetime.fromtimestamp(nanos // 10**9, UTC):%Y-%m-%dT%H:%M:%S}.{nanos % 10**9:09}Z"
 
 
 async def test_every_shape_is_recorded(stage):
@@ -119,9 +138,18 @@ async def test_pages_and_filters(stage):
         cursor = page["next_cursor"]
     assert paged == everything
     assert await searches(stage, "?tag=all,page:1") == [each for each in everything if "page:1" in each["tags"]]
-    newest = everything[0]["timestamp"]
-    assert len(await searches(stage, f"?from={everything[-1]['timestamp']}")) == 7
-    assert len(await searches(stage, f"?from=2100-01-01T00:00:00Z&to={newest}".replace("2100", "2000"))) <= 7
+    # Bounds are inclusive, to the nanosecond; `before` is not.
+    low, high = (moment(everything[number]["timestamp_nanos"]) for number in (5, 2))
+    assert await searches(stage, f"?from={low}") == everything[:6]
+    assert await searches(stage, f"?to={high}") == everything[2:]
+    assert await searches(stage, f"?from={low}&to={high}") == everything[2:6]
+    assert await searches(stage, f"?from={low}&to={high}&before={everything[3]['timestamp_nanos']}") == everything[4:6]
+    assert (
+        await searches(stage, f"?from={low}&to={high}&tag=page:1&limit=1")
+        == [each for each in everything[2:6] if "page:1" in each["tags"]][:1]
+    )
+    assert await searches(stage, f"?trace_id={everything[4]['trace_id']}") == [everything[4]]
+    assert await searches(stage, f"?trace_id={everything[4]['trace_id']}&tag=page:7") == []
     assert await searches(stage, "?to=2000-01-01T00:00:00Z") == []
 
     async def is_known():
@@ -193,18 +221,99 @@ async def test_deleting_a_namespace_keeps_its_history_unless_it_is_purged(stage,
     assert (refused.status, refused.body["error"]) == (422, "validation_error")
 
 
-async def test_an_object_store_that_hangs_holds_no_query_and_no_stop_for_long(stage, monkeypatch):
+async def hangs(*_, **__):
+    await asyncio.Event().wait()
+
+
+async def is_down(*_, **__):
+    raise ObjectStoreUnreachableError("down")
+
+
+async def is_full(*_, **__):
+    raise ObjectStoreFullError("full")
+
+
+@pytest.mark.parametrize("store", [hangs, is_down, is_full])
+async def test_an_object_store_that_fails_holds_no_query_and_no_stop_for_long(stage, monkeypatch, store):
     monkeypatch.setattr("hevlayer.gateway.history.writer.STOP_SECONDS", 0.1)
     await stage.films()
-
-    async def never(*_, **__):
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(stage.gateway.objects, "put_if_absent", never)
+    monkeypatch.setattr(stage.gateway.objects, "put_if_absent", store)
     for _ in range(10):
         answer = await stage.call("POST", "/v2/namespaces/films/query", QUERY)
         assert answer.status == 200
+    # What waits for the store is shown as if it were there.
+    assert len(await searches(stage)) == 10
     await asyncio.sleep(0.3)
     await stage.gateway.stop()
-    text = stage.gateway.metrics.registry.exposition().decode()
-    assert 'layer_history_records_total{feed="search-history",outcome="dropped"} 10' in text
+    text = stage.gateway.metrics.registry.exposition()
+    assert samples(text, "layer_history_records_total", feed="search-history", outcome="dropped") == [10]
+
+
+async def test_a_store_that_comes_back_gets_everything(stage, monkeypatch):
+    await stage.films()
+    with monkeypatch.context() as broken:
+        for name in ("put_if_absent", "get", "list_keys"):
+            broken.setattr(stage.gateway.objects, name, is_down)
+        for _ in range(10):
+            assert (await stage.call("POST", "/v2/namespaces/films/query", QUERY)).status == 200
+        refused = await stage.call("GET", "/v2/namespaces/films/search-history")
+        assert (refused.status, refused.body["error"]) == (503, "service_unavailable")
+    await stage.gateway.stop()
+    text = stage.gateway.metrics.registry.exposition()
+    assert samples(text, "layer_history_records_total", outcome="dropped") == []
+    [stored] = (stage.gateway.data_dir / "objects" / "search-history" / "films").rglob("*.jsonl")
+    assert len(stored.read_text().splitlines()) == 10
+
+
+async def test_what_was_written_lately_is_listed_without_reading_it_back(stage, monkeypatch):
+    await stage.films()
+    await stage.call("POST", "/v2/namespaces/films/query", QUERY)
+    folder = stage.gateway.data_dir / "objects" / "search-history" / "films"
+
+    async def is_stored():
+        return list(folder.rglob("*.jsonl")) != []
+
+    await stage.until(is_stored)
+    monkeypatch.setattr(stage.gateway.objects, "get", is_down)
+    assert len(await searches(stage)) == 1
+
+
+async def test_the_older_routes_answer_alike(stage):
+    await stage.films()
+    search = await stage.call("POST", "/v2/namespaces/films/query", QUERY, headers=[BEARER, TAGGED])
+    parent = (b"traceparent", search.headers[b"traceparent"])
+    await stage.call(
+        "GET", f"/v2/namespaces/films/documents/{ids_of(search.body)[0]}", headers=[BEARER, parent, TAGGED]
+    )
+    for feed in ("search-history", "clickstream"):
+        for parameters in ("", "?tag=app:test", "?tag=none", "?limit=0", "?from=now", "?tag=no%20tag"):
+            older, newer = [
+                await stage.call("GET", f"/{version}/namespaces/films/{feed}{parameters}") for version in ("v1", "v2")
+            ]
+            assert (older.status, older.body) == (newer.status, newer.body)
+        assert (await stage.call("GET", f"/v1/namespaces/films/{feed}?tag=no%20tag")).status == 422
+
+
+@pytest.mark.parametrize("sent", [b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", None, b"nonsense"])
+async def test_one_trace_is_returned_recorded_and_forwarded(stage, sent):
+    await stage.films()
+    forwarded = []
+    send = stage.gateway.upstream.send
+
+    async def listening(method, target, headers, body=b"", **options):
+        if target.endswith(b"/query"):
+            forwarded.extend(value for name, value in headers if name == b"traceparent")
+        return await send(method, target, headers, body, **options)
+
+    stage.gateway.upstream.send = listening
+    headers = [BEARER] if sent is None else [BEARER, (b"traceparent", sent)]
+    # Fused: the general way, which asks through `send`.
+    answer = await stage.call("POST", "/v2/namespaces/films/query", SHAPES["layer, by a document"], headers=headers)
+    returned = answer.headers[b"traceparent"]
+    trace_id = returned.split(b"-")[1]
+    assert len(trace_id) == 32
+    assert (returned == sent) is (sent is not None and sent.startswith(b"00-"))
+    assert forwarded
+    assert {each.split(b"-")[1] for each in forwarded} == {trace_id}
+    [entry] = await searches(stage)
+    assert entry["trace_id"] == trace_id.decode()

@@ -8,8 +8,6 @@ from typing import TypeVar
 from pyreqwest.client import ClientBuilder, SyncClientBuilder
 from pyreqwest.exceptions import (
     ClientClosedError,
-    ConnectError,
-    ConnectTimeoutError,
     DetailedPyreqwestError,
     PoolTimeoutError,
     RequestTimeoutError,
@@ -22,8 +20,10 @@ IDLE_CONNECTION_SECONDS = 60.0
 CONNECTIONS_MAX = 512
 
 _BuilderT = TypeVar("_BuilderT", ClientBuilder, SyncClientBuilder)
-# The connection was not there yet, so the server has seen nothing.
-_UNSENT = (ConnectError, ConnectTimeoutError, PoolTimeoutError)
+# The library's classes do not tell a connection that never came from one that broke under a request: it calls both a
+# ConnectError. The first of them has this among its causes. Were the text to change, nothing would count as unsent,
+# which costs a retry or a way around the gateway, and never writes twice.
+_NEVER_CONNECTED = "client error (Connect)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +62,17 @@ def set_up(builder: _BuilderT, *, timeout_seconds: float, compression: bool) -> 
 def failure_of(error: Exception, request: Request) -> HevlayerError:
     """What an error of the library means to a caller. Texts of the library may hold the address, never a key."""
     where = f"{request.method} {request.url.partition('?')[0]}"
-    cause = _cause(error)
-    if isinstance(error, _UNSENT):
-        return HevlayerConnectionError(f"{where}: no connection: {cause}", request_sent=False)
+    causes = _causes(error)
+    if _NEVER_CONNECTED in causes or isinstance(error, PoolTimeoutError):
+        return HevlayerConnectionError(f"{where}: no connection: {causes[-1]}", request_sent=False)
     if isinstance(error, RequestTimeoutError):
         return HevlayerTimeoutError(f"{where}: no whole answer in {request.timeout_seconds} s", request_sent=True)
     if isinstance(error, ClientClosedError):
         return HevlayerError(f"{where}: the client is closed")
-    return HevlayerConnectionError(f"{where}: the connection broke: {cause}", request_sent=True)
+    return HevlayerConnectionError(f"{where}: the connection broke: {causes[-1]}", request_sent=True)
 
 
-def _cause(error: Exception) -> str:
-    """The innermost cause: it says `Connection refused` where the others say where."""
-    causes = error.details.get("causes") if isinstance(error, DetailedPyreqwestError) else None
-    return causes[-1]["message"] if causes else str(error)
+def _causes(error: Exception) -> list[str]:
+    """From the outermost to the innermost, which says `Connection refused` where the others say where."""
+    details = error.details.get("causes") if isinstance(error, DetailedPyreqwestError) else None
+    return [cause["message"] for cause in details or ()] or [str(error)]

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from pyreqwest.client import ClientBuilder
+from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import PyreqwestError
 
-from hevlayer.client.errors import RawAnswer
+from hevlayer.client.errors import HevlayerError, RawAnswer
 from hevlayer.client.http import Request, failure_of, set_up
 
 
@@ -13,10 +13,13 @@ class AsyncTransport:
     """A pool of connections."""
 
     def __init__(self, *, timeout_seconds: float, compression: bool) -> None:
-        self._client = set_up(ClientBuilder(), timeout_seconds=timeout_seconds, compression=compression).build()
+        builder = set_up(ClientBuilder(), timeout_seconds=timeout_seconds, compression=compression)
+        self._client: Client | None = builder.build()
 
     async def send(self, request: Request) -> RawAnswer:
         """Raises: HevlayerError: no whole answer came."""
+        if self._client is None:
+            raise HevlayerError("the client is closed")
         builder = self._client.request(request.method, request.url).headers(request.headers).timeout(request.timeout)
         if request.content is not None:
             builder = builder.body_bytes(request.content)
@@ -31,4 +34,7 @@ class AsyncTransport:
         await asyncio.sleep(seconds)
 
     async def aclose(self) -> None:
-        await self._client.close()
+        # Its idle connections close when nothing holds it any more.
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()

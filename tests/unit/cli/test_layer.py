@@ -49,7 +49,7 @@ def test_the_help_tells_every_exit_status(capsys):
         (["bench", "--direct", "http://h", "--slice", "nan"], "must be a number from 0 to 86400, was 'nan'"),
         (["bench", "--direct", "http://h", "--namespace-prefix", "a b"], "must be 1 to 80 letters"),
         (["bench", "--concurrency", "0"], "0 is not in the range 1<=x<=1024"),
-        (["nothing"], "No such command 'nothing'"),
+        (["quary"], "there is no command 'quary'. Did you mean query?"),
     ],
 )
 def test_a_command_line_that_breaks_a_rule_is_refused(arguments, problem, capsys, tmp_path, monkeypatch):

@@ -2,13 +2,13 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from importlib import import_module
 
 import click
 
 from hevlayer import __version__
-from hevlayer.cli.layer.bench import bench
-from hevlayer.cli.layer.completion import completion
 from hevlayer.cli.layer.exits import DONE, INTERRUPTED, MEANINGS, USAGE
 from hevlayer.errors import ConfigurationError
 
@@ -16,7 +16,49 @@ ENVIRONMENT_PREFIX = "LAYER_CLI"
 _EPILOG = "\b\nExit statuses:\n" + "\n".join(f"  {status:>3}  {meaning}" for status, meaning in MEANINGS.items())
 
 
+_COMMANDS: Mapping[str, tuple[str, str]] = {
+    "bench": ("bench", "bench"),
+    "completion": ("completion", "completion"),
+    "count": ("scans", "count_"),
+    "fetch": ("query", "fetch"),
+    "history": ("history", "history"),
+    "metrics": ("metrics", "metrics"),
+    "namespaces": ("namespaces", "namespaces"),
+    "query": ("query", "query"),
+    "scan": ("scans", "scan"),
+    "scans": ("scans", "scans"),
+    "snapshot": ("snapshots", "snapshot"),
+    "warm": ("warm", "warm"),
+}
+"""The module and the name of each command."""
+
+
+class Commands(click.Group):
+    """Loads a command when it is asked for: a person waits for each start, and so does completion."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = _COMMANDS.get(cmd_name)
+        if found is None:
+            return None
+        module, name = found
+        command: click.Command = getattr(import_module(f"hevlayer.cli.layer.{module}"), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            close = get_close_matches(args[0], _COMMANDS)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise click.UsageError(f"there is no command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
 @click.group(
+    cls=Commands,
     context_settings={
         "help_option_names": ["-h", "--help"],
         "auto_envvar_prefix": ENVIRONMENT_PREFIX,
@@ -32,10 +74,6 @@ def layer() -> None:
     Data goes to standard output, everything else to standard error. Every option can be set by an environment
     variable, which the help of each command names; the command line wins. Keys come from the environment only.
     """
-
-
-for _command in (bench, completion):
-    layer.add_command(_command)
 
 
 def run(argv: Sequence[str] | None = None) -> int:

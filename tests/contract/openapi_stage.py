@@ -135,6 +135,10 @@ def _sharp_schemas() -> dict[str, Any]:
             _closed({"mode": words("ids", "count"), "ann": close, **scan}, "ann"),
             _closed({"mode": {"const": "values"}, "field": words("year", "title", "tags"), **scan}, "mode", "field"),
         ),
+        "SnapshotRequest": _closed(
+            {"field": words("year", "title", "tags", "score"), "source": words("auto", "origin"), "filters": wanted},
+            "field",
+        ),
         "ResultCountRequest": _closed(
             {
                 "query": either(

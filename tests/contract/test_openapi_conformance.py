@@ -53,6 +53,7 @@ MEANT |= dict.fromkeys(("GET /v1/namespaces", "GET /v2/namespaces"), (500, "Unkn
 # Without a key of its own, a gateway keeps a name's place in the cache for a minute after its namespace was replaced.
 MEANT["POST /v2/namespaces/{namespace}/warm"] = (503, "another namespace of this name")
 MEANT["POST /v2/namespaces/{namespace}/scans"] = (503, "does not hold every row")
+MEANT["POST /v2/namespaces/{namespace}/snapshots"] = (503, "does not hold every row")
 # What the local origin does not have.
 NOT_THERE = ("read_only_optimize", "/v1/vectors/", "explain_query", "operations/{token}")
 # A namespace is deleted once and cut into one number of shards; not every generated id is a document's, none a job's.
@@ -66,9 +67,12 @@ NOT_ALWAYS_THERE = (
     "GET /v2/namespaces/{namespace}/scans/{job_id}",
     "GET /v2/namespaces/{namespace}/scans/{job_id}/results",
     "DELETE /v2/namespaces/{namespace}/scans/{job_id}",
+    "GET /v2/namespaces/{namespace}/snapshots/{sha}",
+    "GET /v2/namespaces/{namespace}/snapshot-jobs/{job_id}",
+    "DELETE /v2/namespaces/{namespace}/snapshot-jobs/{job_id}",
 )
-# A list of tags and a cursor have a grammar that the document describes in words.
-WORDED = ("/search-history", "/clickstream")
+# A list of tags, a cursor and a place in the history have a grammar that the document describes in words.
+WORDED = ("/search-history", "/clickstream", "/history")
 SUCCEEDS = [
     label
     for label in SHARP

@@ -7,7 +7,6 @@ import random
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hevlayer import __version__
 from hevlayer.clock import Clock, Supervisor, SystemClock
@@ -59,6 +58,7 @@ from hevlayer.gateway.shards.directory import ShardDirectory
 from hevlayer.gateway.shards.gather import Scatterer
 from hevlayer.gateway.shards.routes import ShardRoutes
 from hevlayer.gateway.shared import SharedState
+from hevlayer.gateway.snapshots.assembly import Snapshots
 from hevlayer.gateway.spool import BodyMemory, Intake, Spool
 from hevlayer.gateway.trail import Trail
 from hevlayer.gateway.warm import AutoWarm, HintRoutes, WarmRoutes, Warms
@@ -74,9 +74,6 @@ from hevlayer.stores.doccache_engine import Engine
 from hevlayer.stores.leases import run_leased
 from hevlayer.stores.objects import LocalObjects, MeasuredObjects
 from hevlayer.stores.turbopuffer import Deadlines, Upstream
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Gateway", "configure_logging", "run_gateway"]
 
@@ -258,6 +255,18 @@ class Gateway:
             watermark_age_ms_max=config.watermark_age_ms_max,
             cache=CacheAccess(self.cached_scans, owners, auto_warm.start),
         )
+        self.snapshots = Snapshots(
+            config,
+            self.objects,
+            self.cache,
+            reads,
+            self.bearers,
+            self.registry,
+            self.metrics,
+            self.shared.leases,
+            self.clock,
+            trusted=not self.authenticator.passes_through,
+        )
         scan_routes = ScanRoutes(self.scans, self.jobs, results)
         exchanges = RelayedExchanges(self.relay, self.bearers, self.clock)
         hints = HintRoutes(exchanges, warms, rows_max=config.warm_rows_max)
@@ -286,6 +295,7 @@ class Gateway:
                 CleanupStep("jobs", self._forget_jobs),
                 CleanupStep("history", self.history.purge, destroys=True),
                 CleanupStep("shards", self._forget_shards, destroys=True),
+                CleanupStep("snapshots", self.snapshots.forget, destroys=True),
             ),
             shard_block=shard_routes.layer_block,
         )
@@ -309,6 +319,7 @@ class Gateway:
             "warm_job": warm_routes.warm_job,
             "delete_warm_job": warm_routes.delete_warm_job,
             **self.history.handlers,
+            **self.snapshots.serve(self.jobs, self.scans, self.grants, self._settled_cut),
             "create_scan": scan_routes.create_scan,
             "list_scans": scan_routes.list_scans,
             "scan": scan_routes.scan,
@@ -448,6 +459,7 @@ class Gateway:
         await self.shards.refresh()
         self.supervisor.start("shard manifests", self.shards.run)
         self.supervisor.start("shard backfill", self._backfill_shards)
+        self.snapshots.start(self.supervisor)
         if self.access_log.enabled:
             self.supervisor.start("access log", self._flush_access_log)
         self._server = await serve(

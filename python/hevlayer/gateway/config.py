@@ -16,6 +16,7 @@ from hevlayer.errors import ConfigurationError
 from hevlayer.gateway.jobs.runner import JOB_SECONDS_MAX
 from hevlayer.gateway.jobs.runner import TTL_SECONDS as TTL_SECONDS_OF_JOBS
 from hevlayer.gateway.shards.limits import BACKFILL_ROWS_PER_SECOND, SCATTER_PERMITS, SHARDS_MAX
+from hevlayer.gateway.snapshots.policy import SNAPSHOT_MIN_INTERVAL_MS, check_configured
 from hevlayer.settings import (
     JointRule,
     choice,
@@ -283,6 +284,20 @@ class GatewayConfig:
         "LAYER_SHARD_BACKFILL_ROWS_PER_SECOND",
         whole(1, 1_000_000),
         "at which rows of a namespace that has become sharded get their shards",
+        section=_NAMESPACES,
+    )
+    facet_fields: str = setting(
+        "",
+        "LAYER_FACET_FIELDS",
+        check_configured,
+        'JSON object of namespaces and the fields whose snapshots are written, such as {"films": ["genres"]}',
+        section=_NAMESPACES,
+    )
+    snapshot_min_interval_ms: int = setting(
+        SNAPSHOT_MIN_INTERVAL_MS,
+        "LAYER_SNAPSHOT_MIN_INTERVAL_MS",
+        whole(0, 86_400_000),
+        "least time between two snapshots of a namespace, in milliseconds",
         section=_NAMESPACES,
     )
 

@@ -56,6 +56,17 @@ ROUTES: tuple[RouteSpec, ...] = (
     RouteSpec("GET", f"{_NS2}/scans/{{job_id}}/results", "scan_results", "scan_results", _H),
     RouteSpec("DELETE", f"{_NS2}/scans/{{job_id}}", "delete_scan", "delete_scan", _H),
     RouteSpec("POST", f"{_NS2}/result-count", "result_count", "result_count", _H),
+    # Snapshots.
+    RouteSpec("POST", f"{_NS2}/snapshots", "create_snapshot", "create_snapshot", _H),
+    RouteSpec("GET", f"{_NS2}/snapshots/{{sha}}", "snapshot_body", "snapshot_body", _H),
+    RouteSpec("GET", f"{_NS2}/snapshot-jobs", "list_snapshot_jobs", "list_snapshot_jobs", _H),
+    RouteSpec("GET", f"{_NS2}/snapshot-jobs/{{job_id}}", "snapshot_job", "snapshot_job", _H),
+    RouteSpec("DELETE", f"{_NS2}/snapshot-jobs/{{job_id}}", "delete_snapshot_job", "delete_snapshot_job", _H),
+    RouteSpec("GET", f"{_NS2}/history", "snapshot_history", "snapshot_history", _H),
+    RouteSpec("GET", f"{_NS2}/snapshot-policy", "snapshot_policy", "snapshot_policy", _H),
+    RouteSpec("PUT", f"{_NS2}/snapshot-policy", "put_snapshot_policy", "put_snapshot_policy", _H),
+    # It asks for a grant itself, on the namespace that is named in the query.
+    RouteSpec("GET", "/v2/activity/snapshots", "snapshot_activity", "snapshot_activity", _R),
     # The process itself.
     RouteSpec("GET", "/health", "health", "health", Access.OPEN),
     RouteSpec("GET", "/ready", "ready", "ready", Access.OPEN),

@@ -349,6 +349,19 @@ JOB_DURATION = _timing(
     "Time of a job, from its start to its end; kind is scan, snapshot or warm, status completed, failed or cancelled.",
     buckets=JOB_BUCKETS,
 )
+SNAPSHOT_DURATION = _timing(
+    "layer_snapshot_duration_seconds",
+    "storage",
+    ("namespace", "outcome"),
+    "Time of a look of the automatic snapshot writer at a namespace; outcome is written, unchanged, unsettled (rows "
+    "were written meanwhile) or failed.",
+    buckets=JOB_BUCKETS,
+    alert=Alert(
+        "Snapshots fail",
+        'sum(increase(layer_snapshot_duration_seconds_count{outcome="failed"}[15m])) > 0',
+        "30m",
+    ),
+)
 JOBS_RUNNING = _level(
     "layer_jobs_running", "cache", (), "Jobs of this process that have not ended.", "sum(layer_jobs_running)"
 )

@@ -102,6 +102,7 @@ class Metrics:
         self._logical_bytes = registry.gauge(declared.LOGICAL_BYTES)
         self._scattered_queries = registry.counter(declared.SCATTERED_QUERIES)
         self._object_operation = registry.histogram(declared.OBJECT_OPERATION)
+        self._snapshot_duration = registry.histogram(declared.SNAPSHOT_DURATION)
         self._scans = registry.counter(declared.SCANS)
         self._scan_duration = registry.histogram(declared.SCAN_DURATION)
         self._scan_documents = registry.histogram(declared.SCAN_DOCUMENTS)
@@ -307,6 +308,10 @@ class Metrics:
     def observe_job(self, kind: str, status: str, seconds: float) -> None:
         """One job that has ended. `status` is completed, failed or cancelled."""
         self._job_duration.bind(kind, status).observe(seconds)
+
+    def observe_snapshot(self, namespace: str, outcome: str, seconds: float) -> None:
+        """One look of the snapshot writer that came to something."""
+        self._snapshot_duration.bind(self.namespaces.label(namespace), outcome).observe(seconds)
 
     def count_history(self, feed: str, outcome: str, records: int) -> None:
         """Records that were written, will be tried again, or were dropped."""

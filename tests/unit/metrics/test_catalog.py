@@ -95,6 +95,7 @@ def exercised():
     metrics.count_history("search-history", "written", 3)
     metrics.history_pending.read_from(lambda: [((), 100)])
     metrics.observe_scan("films", "count", "filter", "origin", "ok", 0.1, 7)
+    metrics.observe_snapshot("films", "written", 0.1)
     metrics.jobs_running.read_from(lambda: [((), 1)])
     metrics.observe_columns_build(0.4, ok=True)
     metrics.count_columns_dropped("budget")

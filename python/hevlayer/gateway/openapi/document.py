@@ -10,6 +10,7 @@ from hevlayer.gateway.openapi import (
     job_schemas,
     namespace_schemas,
     query_schemas,
+    snapshot_schemas,
     values,
     write_schemas,
 )
@@ -37,6 +38,7 @@ _PATH_PARAMETERS: dict[str, tuple[str, Schema]] = {
         "The document's id, percent-encoded, read by the namespace's kind of ids; it may contain slashes.",
         string(minLength=1),
     ),
+    "sha": ("SHA-256 of the counts in hex, or its first seven characters.", string(pattern="^[0-9a-f]{7,64}$")),
     "job_id": ("The job's id.", string(minLength=1)),
     "token": ("What the start of the operation answered.", string(minLength=1)),
     "name": ("The metric's name.", string(minLength=1)),
@@ -103,6 +105,7 @@ def build_document(routes: Sequence[RouteSpec] = ROUTES) -> dict[str, Any]:
                 **namespace_schemas.SCHEMAS,
                 **job_schemas.SCHEMAS,
                 **history_schemas.SCHEMAS,
+                **snapshot_schemas.SCHEMAS,
             },
             "responses": refusal_components(),
             "securitySchemes": {

@@ -172,7 +172,7 @@ class Scans:
 
     # --- the cache ---------------------------------------------------------------------------------------------------
 
-    async def _cached(self, caller: Caller, request: ScanRequest) -> CachedScan | None:
+    async def open_cached(self, caller: Caller, request: ScanRequest) -> CachedScan | None:
         """The scan of the cache that answers a request; None: the upstream answers it.
 
         Raises: CacheColdError, PreconditionFailedError, ValidationError: the source that was asked for cannot do it.
@@ -201,6 +201,11 @@ class Scans:
             self._cache.start_warm(caller.namespace, caller.credential)
         return None
 
+    async def metadata(self, caller: Caller) -> Mapping[str, Any]:
+        """The namespace's metadata, a second old at most. Raises: RefusedReadError, UpstreamError."""
+        target = ReadTarget.of(caller.namespace, caller.credential, traceparent=caller.traceparent)
+        return (await self._schemas.of(target, age_max=SCHEMA_SECONDS_MIN)).metadata
+
     @staticmethod
     async def _may_use_cache(cache: CacheAccess, caller: Caller) -> bool:
         return caller.credential.trusted or await cache.owners.admit(caller.namespace, caller.identity)
@@ -224,7 +229,7 @@ class Scans:
     async def count(self, caller: Caller, request: ScanRequest) -> dict[str, object]:
         """The answer of a scan in mode count. Raises: as `OriginScan.count` and `plan_source`; CachedScanError."""
         started = self._clock.monotonic()
-        cached = await self._cached(caller, request)
+        cached = await self.open_cached(caller, request)
         if cached is not None:
             with _otherwise(request.source):
                 work = partial(cached.count, request.timeout_seconds)
@@ -281,9 +286,8 @@ class Scans:
         Raises: ValidationError; RefusedReadError: the upstream's answer to the metadata read, or to the first page.
             UpstreamError; JobTableFullError, JobStoreError.
         """
-        cached = await self._cached(caller, request)
-        target = ReadTarget.of(caller.namespace, caller.credential, traceparent=caller.traceparent)
-        metadata = (await self._schemas.of(target, age_max=SCHEMA_SECONDS_MIN)).metadata
+        cached = await self.open_cached(caller, request)
+        metadata = await self.metadata(caller)
         id_type = read_id_type(metadata)
         field = None if request.field is None else read_field_type(metadata, request.field)
         readers = min(request.threads or BACKGROUND_PERMITS, BACKGROUND_PERMITS)

@@ -102,14 +102,6 @@ async def test_a_wrong_key(open_client, key):
 UDF = {"worker": {"url": "http://worker.example"}}
 ITEM = {"namespace": "a", "id": "1"}
 LATER = [
-    ("create_snapshot", ("a", {"field": "n"})),
-    ("get_snapshot_job", ("a", "j")),
-    ("list_snapshot_jobs", ("a",)),
-    ("get_namespace_snapshot", ("a", "s")),
-    ("list_namespace_history", ("a",)),
-    ("get_snapshot_policy", ("a",)),
-    ("put_snapshot_policy", ("a", {"facetFields": ["n"]})),
-    ("list_snapshot_activity", ()),
     ("create_checkpoint", ("a", {"label": "l"})),
     ("get_checkpoint", ("a", "l")),
     ("list_checkpoints", ("a",)),

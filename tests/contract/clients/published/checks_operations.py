@@ -364,6 +364,30 @@ async def test_a_scan_s_values(client, films, data):
     assert (found.total, found.truncated) == (2, False)
 
 
+async def test_a_snapshot(client, films, data):
+    job = await data(client.create_snapshot, films, {"field": "n", "source": "origin"})
+    assert (job.namespace, job.field, job.source) == (films, "n", "origin")
+    async with asyncio.timeout(WARM_SECONDS):
+        while job.status == "running":
+            await asyncio.sleep(0.01)
+            job = await data(client.get_snapshot_job, films, job.id)
+    assert (job.status, job.effective_source, job.documents_scanned) == ("completed", "origin", 3)
+    assert [each.id for each in (await data(client.list_snapshot_jobs, films)).snapshot_jobs] == [job.id]
+    body = await data(client.get_namespace_snapshot, films, job.sha[:7])
+    assert (body.namespace, body.sha, body.row_count, body.fields_skipped) == (films, job.sha, 3, [])
+    assert [(each.v, each.n) for each in body.fields[0].values] == [("1", 1), ("2", 1), ("3", 1)]
+    assert await data(client.list_namespace_history, films) == []
+
+
+async def test_a_snapshot_policy_and_the_activity(client, films, data):
+    policy = await data(client.put_snapshot_policy, films, {"facetFields": ["n"], "retention": "30d"})
+    assert (policy.facetFields, policy.interval, policy.retention) == (["n"], "5m", "30d")
+    assert await data(client.get_snapshot_policy, films) == policy
+    activity = await data(client.list_snapshot_activity, since=0, namespace=films)
+    assert isinstance(activity, hevlayer.SnapshotActivityList)
+    assert not activity.truncated
+
+
 async def test_the_metrics_catalog(client, films, data):
     catalog = await data(client.list_metrics_catalog)
     assert isinstance(catalog, hevlayer.MetricCatalog)

@@ -30,7 +30,7 @@ IS_UPSTREAM = b"x-layer-consistency: upstream"
 CLEANED_UP = (
     b',"layer":{"cleanup":"done","steps":[{"step":"watermark","status":"done"},{"step":"listing","status":"done"},'
     b'{"step":"document_cache","status":"done"},{"step":"jobs","status":"done"},'
-    b'{"step":"history","status":"done"},{"step":"shards","status":"done"}]}'
+    b'{"step":"history","status":"done"},{"step":"shards","status":"done"},{"step":"snapshots","status":"done"}]}'
 )
 WARMED = (
     b',"namespace":"a b/\xc3\xa7","turbopuffer":{"enabled":true,"status":"started"},'

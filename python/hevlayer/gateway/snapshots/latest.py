@@ -1,0 +1,128 @@
+"""The latest snapshot of a namespace, without a read of the object store for everyone who asks."""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Protocol
+
+from hevlayer.clock import Clock, SingleFlight
+from hevlayer.gateway.snapshots.body import BrokenSnapshotError, Snapshot, read_snapshot
+from hevlayer.gateway.snapshots.store import Entry, SnapshotStore, key_of
+from hevlayer.stores.objects import ObjectStoreError
+
+# Another process's snapshot is seen after so long; also that there is none.
+KNOWN_SECONDS = 10.0
+PLACES_MAX = 10_000
+# Of all bodies kept here together, about 30 MB.
+VALUES_KEPT_MAX = 200_000
+# A count that could do without waits no longer.
+LOOK_SECONDS = 1.0
+
+
+class BodyMirror(Protocol):
+    """Where bodies are kept near by. Never raises."""
+
+    async def get(self, key: str) -> bytes | None: ...
+
+    async def put(self, key: str, body: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    entry: Entry | None
+    until: float
+
+
+class LatestSnapshots:
+    """Which one is the latest, and its body: from memory, the mirror, or the object store."""
+
+    def __init__(self, store: SnapshotStore, mirror: BodyMirror, clock: Clock) -> None:
+        self._store = store
+        self._mirror = mirror
+        self._now = clock.monotonic
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._bodies: OrderedDict[str, Snapshot] = OrderedDict()
+        self._values = 0
+        self._looks: SingleFlight[str, Entry | None] = SingleFlight()
+        self._reads: SingleFlight[str, Snapshot | None] = SingleFlight()
+
+    async def entry(self, place: str, *, fresh: bool = False) -> Entry | None:
+        """The newest automatic one. `fresh`: as the store says now. Raises: ObjectStoreError."""
+        known = self._known.get(place)
+        if known is not None and not fresh and known.until > self._now():
+            return known.entry
+
+        async def look() -> Entry | None:
+            newest = await self._store.newest(place, 1)
+            entry = newest[0] if newest else None
+            self._remember(place, entry)
+            return entry
+
+        return await look() if fresh else await self._looks.run(place, look)
+
+    async def get(self, place: str, *, fresh: bool = False) -> Snapshot | None:
+        """Its body; None when there is none, or when it is just being removed.
+
+        Raises: ObjectStoreError, BrokenSnapshotError.
+        """
+        entry = await self.entry(place, fresh=fresh)
+        return None if entry is None else await self.read(entry)
+
+    async def read(self, entry: Entry) -> Snapshot | None:
+        """The body of an entry; None when it is gone. Raises: ObjectStoreError, BrokenSnapshotError."""
+        held = self._bodies.get(entry.key)
+        if held is not None:
+            self._bodies.move_to_end(entry.key)
+            return held
+        return await self._reads.run(entry.key, lambda: self._read(entry))
+
+    async def _read(self, entry: Entry) -> Snapshot | None:
+        mirrored = await self._mirror.get(entry.key)
+        if mirrored is not None:
+            try:
+                return self._keep(entry.key, await asyncio.to_thread(read_snapshot, entry.place, mirrored))
+            except BrokenSnapshotError:
+                # The store has the true one.
+                pass
+        body = await self._store.read(entry)
+        if body is None:
+            return None
+        snapshot = await asyncio.to_thread(read_snapshot, entry.place, body)
+        await self._mirror.put(entry.key, body)
+        return self._keep(entry.key, snapshot)
+
+    async def soon(self, place: str) -> Snapshot | None:
+        """As `get`, for those who can do without: None as well when the store fails or takes too long."""
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                return await self.get(place)
+        except (ObjectStoreError, BrokenSnapshotError, TimeoutError):
+            # A store that is away is not asked by everyone.
+            self._remember(place, None)
+            return None
+
+    async def published(self, snapshot: Snapshot) -> None:
+        """A new one was written by this process."""
+        key = key_of(snapshot)
+        self._remember(snapshot.place, Entry(snapshot.place, snapshot.watermark_ms, snapshot.sha[:7], key))
+        self._keep(key, snapshot)
+        await self._mirror.put(key, await asyncio.to_thread(snapshot.encode))
+
+    def forget(self, place: str) -> None:
+        """What was known of it may be gone."""
+        self._known.pop(place, None)
+
+    def _remember(self, place: str, entry: Entry | None) -> None:
+        self._known[place] = _Known(entry, self._now() + KNOWN_SECONDS)
+        self._known.move_to_end(place)
+        if len(self._known) > PLACES_MAX:
+            self._known.popitem(last=False)
+
+    def _keep(self, key: str, snapshot: Snapshot) -> Snapshot:
+        if key not in self._bodies:
+            self._bodies[key] = snapshot
+            self._values += snapshot.value_count
+        while self._values > VALUES_KEPT_MAX and self._bodies:
+            _, gone = self._bodies.popitem(last=False)
+            self._values -= gone.value_count
+        return snapshot

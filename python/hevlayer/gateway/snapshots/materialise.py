@@ -1,0 +1,165 @@
+"""Counts the values of fields at the upstream: one grouped count a field.
+
+Background work may take four of the upstream's permits, which is one aggregate, and one request for several fields
+would take more than the upstream has. So the fields are counted one after the other, and counts around them tell
+whether they were all of one moment. Rows stamped up to the cut can only become fewer: a row that is written gets a
+later stamp, and a deleted one is gone. When there are as many of them at the end as at the beginning they were the
+same ones all the time; and when no row has a later stamp they were all rows that there are.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from hevlayer.errors import UpstreamError, ValidationError
+from hevlayer.gateway.permits import AGGREGATE_COST, QUERY_COST
+from hevlayer.gateway.reads import Reads, ReadTarget, RefusedReadError, read_object
+from hevlayer.gateway.snapshots.body import VALUES_CAP, Facet, Histogram, Skipped, Value
+from hevlayer.wire.reserved import STAMP_ATTRIBUTE
+
+PAGE_ROWS = 1_000
+# Grouped upstream; rows of the other types are paged.
+_GROUPED = frozenset({"string", "int", "uint", "bool", "uuid", "datetime"})
+_SCALARS = _GROUPED | {"float"}
+_GROUP, _COUNT = "value", "n"
+_ARRAY = "[]"
+_REFUSED = frozenset({400, 422})
+
+Progress = Callable[[float, int], None]
+"""Told after each field: (share done, rows counted)."""
+
+
+def field_type(schema: Mapping[str, Any], name: str) -> str:
+    """The type of a field as the upstream's metadata has it. Raises: ValidationError: it cannot be counted."""
+    declared = schema.get(name)
+    kind = declared.get("type") if isinstance(declared, Mapping) else declared
+    if name == "id" or not isinstance(kind, str):
+        raise ValidationError(f"field: the namespace has no attribute '{name}'")
+    if kind.removeprefix(_ARRAY) not in _SCALARS:
+        raise ValidationError(f"field: the values of '{name}', of type {kind}, cannot be counted")
+    return kind
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A histogram and whether all of it is of one moment."""
+
+    histogram: Histogram
+    at_one_moment: bool
+
+
+class Materialiser:
+    """Counts for one caller or one turn of the writer."""
+
+    def __init__(self, reads: Reads, target: ReadTarget, *, page_rows: int = PAGE_ROWS) -> None:
+        self._reads = reads
+        self._target = target
+        self._page_rows = page_rows
+
+    async def count(
+        self, types: Mapping[str, str], cut_ms: int | None, condition: object = None, progress: Progress | None = None
+    ) -> Histogram:
+        """The histogram of fields, whose types are given, over rows stamped up to the cut (None: over all rows).
+
+        Raises: RefusedReadError, UpstreamError, PermitTimeoutError.
+        """
+        filters = _filters(cut_ms, condition)
+        row_count = await self._rows(filters)
+        facets: list[Facet] = []
+        skipped: list[Skipped] = []
+        for done, (name, kind) in enumerate(sorted(types.items()), 1):
+            counted = await self._field(name, kind, filters)
+            if isinstance(counted, Facet):
+                facets.append(counted)
+            else:
+                skipped.append(counted)
+            if progress is not None:
+                progress(done / (len(types) + 1), row_count)
+        return Histogram(row_count, tuple(facets), tuple(skipped))
+
+    async def count_settled(self, types: Mapping[str, str], cut_ms: int) -> Settled:
+        """The same, and whether every row of the namespace was counted, each field's at the same moment.
+
+        Raises: as `count`.
+        """
+        histogram = await self.count(types, cut_ms)
+        # In this order: after it a row with a later stamp can only be one that the next snapshot tells of.
+        later = await self._rows([STAMP_ATTRIBUTE, "Gt", cut_ms])
+        still = await self._rows(_filters(cut_ms, None))
+        return Settled(histogram, later == 0 and still == histogram.row_count)
+
+    async def _rows(self, filters: object) -> int:
+        answer = await self._query({"aggregate_by": {_COUNT: ["Count"]}}, filters, AGGREGATE_COST)
+        try:
+            return int(answer["aggregations"][_COUNT])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UpstreamError("the upstream's answer to a count has no aggregation") from error
+
+    async def _field(self, name: str, kind: str, filters: object) -> Facet | Skipped:
+        counts = None
+        if kind.removeprefix(_ARRAY) in _GROUPED:
+            counts = await self._grouped(name, filters, is_array=kind.startswith(_ARRAY))
+        if counts is None:
+            counts = await self._paged(name, filters)
+        missing = None if kind.startswith(_ARRAY) else counts.get(None, 0)
+        found = [(value, count) for value, count in counts.items() if value is not None]
+        if len(counts) >= VALUES_CAP:
+            return Skipped(name, len(found))
+        return Facet(name, kind, tuple(sorted(found, key=lambda pair: str(pair[0]))), missing)
+
+    async def _grouped(self, name: str, filters: object, *, is_array: bool) -> dict[Value | None, int] | None:
+        """By the upstream's groups; None when it does not group by this field."""
+        key = _GROUP if is_array else name
+        label = _COUNT if key != _COUNT else _GROUP
+        group: object = {_GROUP: ["ForEachUnique", name]} if is_array else name
+        query = {"aggregate_by": {label: ["Count"]}, "group_by": [group], "limit": VALUES_CAP}
+        try:
+            answer = await self._query(query, filters, AGGREGATE_COST)
+        except RefusedReadError as refusal:
+            if refusal.answered in _REFUSED:
+                return None
+            raise
+        try:
+            return {each.get(key): int(each[label]) for each in answer["aggregation_groups"]}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UpstreamError("the upstream's groups have another shape than expected") from error
+
+    async def _paged(self, name: str, filters: object) -> dict[Value | None, int]:
+        """By reading every row's value; stops when there are too many different ones."""
+        counts: dict[Value | None, int] = {}
+        last: object = None
+        while len(counts) < VALUES_CAP:
+            beyond = filters if last is None else _joined(filters, ["id", "Gt", last])
+            query = {"rank_by": ["id", "asc"], "limit": self._page_rows, "include_attributes": [name]}
+            rows = _rows_of(await self._query(query, beyond, QUERY_COST))
+            for row in rows:
+                value = row.get(name)
+                for each in set(value) if isinstance(value, list) else (value,):
+                    counts[each] = counts.get(each, 0) + 1
+            if len(rows) < self._page_rows:
+                break
+            last = rows[-1]["id"]
+        return counts
+
+    async def _query(self, query: Mapping[str, Any], filters: object, cost: int) -> Mapping[str, Any]:
+        asked = {**query, "consistency": {"level": "strong"}}
+        if filters is not None:
+            asked["filters"] = filters
+        return read_object(await self._reads.query(self._target, orjson.dumps(asked), cost=cost))
+
+
+def _rows_of(answer: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    rows = answer.get("rows")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and "id" in row for row in rows):
+        raise UpstreamError("the upstream's answer has no rows")
+    return rows
+
+
+def _filters(cut_ms: int | None, condition: object) -> object:
+    return condition if cut_ms is None else _joined(condition, [STAMP_ATTRIBUTE, "Lte", cut_ms])
+
+
+def _joined(one: object, other: object) -> object:
+    return other if one is None else ["And", [one, other]]

@@ -1,0 +1,285 @@
+"""Snapshots over HTTP: counted at the origin, kept by content, found again."""
+
+import collections
+
+import pytest
+from work_stage import FILMS
+
+NS = "/v2/namespaces/films"
+WATCHED = {
+    "facet_fields": '{"films": ["genres", "year"]}',
+    "snapshot_min_interval_ms": 0,
+    "turbopuffer_api_key": "tpuf_own",
+}
+
+
+def expected(field, films=FILMS):
+    """What a plain count of the films gives."""
+    counts = collections.Counter()
+    for film in films:
+        value = film.get(field)
+        counts.update(set(value) if isinstance(value, list) else [] if value is None else [value])
+    return {str(value): count for value, count in counts.items()}
+
+
+def counts_of(body, field):
+    (facet,) = [each for each in body["fields"] if each["name"] == field]
+    return {each["v"]: each["n"] for each in facet["values"]}
+
+
+async def asked(stage, field, **more):
+    job = await stage.ok("POST", f"{NS}/snapshots", {"field": field, **more}, 202)
+    assert (job["status"], job["field"]) == ("running", field)
+    return await stage.done(f"{NS}/snapshot-jobs/{job['id']}")
+
+
+async def shown(stage, sha):
+    return await stage.ok("GET", f"{NS}/snapshots/{sha}")
+
+
+async def history(stage, **asked_for):
+    query = "&".join(f"{name}={value}" for name, value in asked_for.items())
+    return await stage.ok("GET", f"{NS}/history?{query}")
+
+
+async def until_written(stage, number=1):
+    async def written():
+        return len(await history(stage)) >= number
+
+    await stage.until(written)
+    return await history(stage)
+
+
+async def outcomes(stage, outcome):
+    """How often the writer came to this."""
+    text = (await stage.call("GET", "/metrics", headers=())).body.decode()
+    name = f'layer_snapshot_duration_seconds_count{{namespace="films",outcome="{outcome}"}} '
+    return sum(int(line.removeprefix(name)) for line in text.splitlines() if line.startswith(name))
+
+
+# --- jobs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["genres", "year", "cast"])
+async def test_a_field_counted_at_the_origin(stage, field):
+    await stage.films()
+    done = await asked(stage, field, source="origin")
+    assert (done["status"], done["effective_source"], done["documents_scanned"]) == ("completed", "origin", len(FILMS))
+    assert done["progress"] == 1.0
+    for sha in (done["sha"], done["sha"][:7]):
+        body = await shown(stage, sha)
+        assert (body["namespace"], body["row_count"], body["sha"]) == ("films", len(FILMS), done["sha"])
+        assert counts_of(body, field) == expected(field)
+        assert body["watermark_ms"] == done["stable_as_of"]
+        assert body["fields_skipped"] == []
+    # What was asked for is no history.
+    assert await history(stage) == []
+
+
+async def test_values_are_texts_with_a_type_and_the_most_frequent_come_first(stage):
+    await stage.films()
+    (facet,) = (await shown(stage, (await asked(stage, "year"))["sha"]))["fields"]
+    assert facet["type"] in ("int", "uint")
+    numbers = [each["n"] for each in facet["values"]]
+    assert numbers == sorted(numbers, reverse=True)
+    assert all(isinstance(each["v"], str) for each in facet["values"])
+
+
+async def test_a_filter_counts_what_meets_it(stage):
+    await stage.films()
+    done = await asked(stage, "genres", filters=["year", "Lt", 1930])
+    films = [film for film in FILMS if film["year"] < 1930]
+    assert 0 < done["documents_scanned"] == len(films) < len(FILMS)
+    assert counts_of(await shown(stage, done["sha"]), "genres") == expected("genres", films)
+
+
+async def test_floats_are_counted_row_by_row(stage):
+    rows = [{"id": number, "score": [0.5, 1.5, None][number % 3]} for number in range(25)]
+    await stage.write("films", [{key: value for key, value in row.items() if value is not None} for row in rows])
+    done = await asked(stage, "score", page_size=10)
+    assert counts_of(await shown(stage, done["sha"]), "score") == {"0.5": 9, "1.5": 8}
+    pages = [query for query in stage.queries() if query.get("include_attributes") == ["score"]]
+    assert [query["limit"] for query in pages] == [10, 10, 10]
+
+
+async def test_jobs_are_listed_and_deleted(stage):
+    await stage.films()
+    first, second = await asked(stage, "year"), await asked(stage, "genres")
+    listed = (await stage.ok("GET", f"{NS}/snapshot-jobs"))["snapshot_jobs"]
+    assert [job["id"] for job in listed] == [second["id"], first["id"]]
+    await stage.ok("DELETE", f"{NS}/snapshot-jobs/{first['id']}")
+    assert (await stage.call("GET", f"{NS}/snapshot-jobs/{first['id']}")).status == 404
+    # Its body stays.
+    assert (await shown(stage, first["sha"]))["sha"] == first["sha"]
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({}, "field: required"),
+        ({"field": 7}, "field: required"),
+        ({"field": "_hevlayer_upserted_at"}, "field: '_hevlayer_upserted_at' is the gateway's own"),
+        ({"field": "year", "source": "near"}, "source: must be one of auto, stored, cache, origin"),
+        ({"field": "year", "page_size": 0}, "page_size: must be an integer in 1..10000"),
+        ({"field": "year", "filters": ["year", "Eq"]}, "filters"),
+        ({"field": "year", "filters": ["year", "Eq", 1], "source": "stored"}, "filters: a stored snapshot counts all"),
+        ({"field": "year", "colour": 1}, "colour: not a key of this request"),
+        ({"field": "nothing"}, "field: the namespace has no attribute 'nothing'"),
+        ({"field": "vector"}, "field: the values of 'vector', of type [3]f32, cannot be counted"),
+        ([], "the body must be a JSON object"),
+    ],
+)
+async def test_a_request_that_breaks_a_rule(stage, body, told):
+    await stage.films(rows=FILMS[:3])
+    answer = await stage.call("POST", f"{NS}/snapshots", body)
+    assert (answer.status, answer.body["error"]) == (422, "validation_error")
+    assert answer.body["message"].startswith(told)
+    assert (await stage.ok("GET", f"{NS}/snapshot-jobs"))["snapshot_jobs"] == []
+
+
+async def test_sources_that_have_nothing(stage):
+    await stage.films(rows=FILMS[:3])
+    stored = await stage.call("POST", f"{NS}/snapshots", {"field": "year", "source": "stored"})
+    assert (stored.status, stored.body["error"]) == (404, "not_found")
+    cold = await stage.call("POST", f"{NS}/snapshots", {"field": "year", "source": "cache"})
+    assert (cold.status, cold.body["error"], cold.body["cache_state"]) == (503, "cache_cold", "cold")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "told"),
+    [
+        ("snapshots/3f9e8b", 422, "sha: must be"),
+        ("snapshots/3F9E8B2", 422, "sha: must be"),
+        ("snapshots/3f9e8b2", 404, "namespace 'films' has no snapshot '3f9e8b2'"),
+        ("history?limit=0", 422, "limit must be"),
+        ("history?before=xyz", 422, "before: must be"),
+        ("history?before=3f9e8b2", 404, "before: namespace 'films' has no snapshot"),
+        ("snapshot-jobs/none", 404, "no snapshot job 'none'"),
+    ],
+)
+async def test_reads_that_break_a_rule(stage, path, status, told):
+    await stage.films(rows=FILMS[:3])
+    answer = await stage.call("GET", f"{NS}/{path}")
+    assert answer.status == status
+    assert answer.body["message"].startswith(told)
+
+
+# --- the writer ------------------------------------------------------------------------------------------------------
+
+
+async def test_one_body_for_one_shape(stages):
+    stage = await stages(**WATCHED)
+    await stage.films()
+    (entry,) = await until_written(stage)
+    body = await shown(stage, entry["sha"])
+    assert (body["watermark_ms"], body["sha"][:7]) == (entry["watermark_ms"], entry["sha"])
+    assert [facet["name"] for facet in body["fields"]] == ["genres", "year"]
+    assert counts_of(body, "genres") == expected("genres")
+    assert counts_of(body, "year") == expected("year")
+    # The same rows again: another watermark, no other shape.
+    await stage.write("films", FILMS[:1])
+    seen = await outcomes(stage, "unchanged")
+
+    async def looked_again():
+        return await outcomes(stage, "unchanged") > seen
+
+    await stage.until(looked_again)
+    assert await history(stage) == [entry]
+    done = await asked(stage, "genres")
+    assert (done["effective_source"], done["sha"], done["stable_as_of"]) == (
+        "stored",
+        body["sha"],
+        entry["watermark_ms"],
+    )
+
+
+async def test_history_and_activity_of_changed_shapes(stages):
+    stage = await stages(**WATCHED)
+    await stage.films(rows=FILMS[:10])
+    await until_written(stage)
+    for number in (2, 3):
+        await stage.write("films", [{**FILMS[0], "year": 3000 + number}])
+        await until_written(stage, number)
+    entries = await history(stage)
+    stamps = [entry["watermark_ms"] for entry in entries]
+    assert len(set(stamps)) == 3
+    assert stamps == sorted(stamps, reverse=True)
+    assert counts_of(await shown(stage, entries[0]["sha"]), "year")["3003"] == 1
+    assert await history(stage, limit=2) == entries[:2]
+    assert await history(stage, before=entries[0]["sha"]) == entries[1:]
+    assert await history(stage, limit=1, before=f"{stamps[1]}-{entries[1]['sha']}") == entries[2:]
+
+    def event(entry):
+        return {"ts_ms": entry["watermark_ms"], "namespace": "films", "sha": entry["sha"]}
+
+    page = await stage.ok("GET", "/v2/activity/snapshots?since=0&limit=2&namespace=films")
+    assert (page["events"], page["truncated"]) == ([event(each) for each in entries[:2]], True)
+    rest = await stage.ok("GET", f"/v2/activity/snapshots?since=0&limit=2&namespace=films&cursor={page['next_cursor']}")
+    assert (rest["events"], rest["truncated"]) == ([event(entries[2])], False)
+    assert "next_cursor" not in rest
+    newest = await stage.ok("GET", f"/v2/activity/snapshots?since={stamps[0]}&namespace=films")
+    assert newest["events"] == [event(entries[0])]
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("", "since: required"),
+        ("since=-1", "since: required"),
+        ("since=0", "namespace: required"),
+        ("since=0&namespace=films&cursor=%21", "cursor: not one"),
+        ("since=0&namespace=films&limit=x", "limit must be"),
+    ],
+)
+async def test_activity_that_breaks_a_rule(stage, query, told):
+    await stage.films(rows=FILMS[:3])
+    answer = await stage.call("GET", f"/v2/activity/snapshots?{query}")
+    assert (answer.status, answer.body["message"][: len(told)]) == (422, told)
+
+
+async def test_a_policy_that_is_put_starts_the_writer(stages):
+    stage = await stages(**{**WATCHED, "facet_fields": ""})
+    await stage.films(rows=FILMS[:10])
+    assert await stage.ok("GET", f"{NS}/snapshot-policy") == {
+        "facetFields": [],
+        "interval": "0ms",
+        "retention": "never",
+    }
+    policy = {"facetFields": ["year"], "interval": "1ms", "retention": "30d"}
+    assert await stage.ok("PUT", f"{NS}/snapshot-policy", policy) == policy
+    assert await stage.ok("GET", f"{NS}/snapshot-policy") == policy
+    (entry,) = await until_written(stage)
+    assert counts_of(await shown(stage, entry["sha"]), "year") == expected("year", FILMS[:10])
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        ({"facetFields": "year"}, "facetFields: must be an array"),
+        ({"facetFields": ["id"]}, "facetFields: 'id' cannot be a facet field"),
+        ({"facetFields": ["_hevlayer_shard"]}, "facetFields: '_hevlayer_shard' cannot"),
+        ({"interval": "5 minutes"}, "interval: must be a whole number and a unit"),
+        ({"retention": "0d"}, "retention: must be"),
+        ({"cadence": "5m"}, "cadence: not a key"),
+    ],
+)
+async def test_a_policy_that_breaks_a_rule(stage, policy, told):
+    await stage.films(rows=FILMS[:3])
+    answer = await stage.call("PUT", f"{NS}/snapshot-policy", policy)
+    assert (answer.status, answer.body["message"][: len(told)]) == (422, told)
+
+
+async def test_a_deleted_namespace_leaves_no_body(stages):
+    stage = await stages(**WATCHED)
+    await stage.films(rows=FILMS[:10])
+    await until_written(stage)
+    await stage.ok("PUT", f"{NS}/snapshot-policy", {"facetFields": ["year"]})
+    await asked(stage, "cast", source="origin")
+    deleted = await stage.ok("DELETE", NS)
+    assert {"step": "snapshots", "status": "done"} in deleted["layer"]["steps"]
+    left = [
+        key
+        for prefix in ("snapshots", "snapshots-adhoc", "policies")
+        for key in await stage.gateway.objects.list_keys(f"{prefix}/")
+    ]
+    assert left == []

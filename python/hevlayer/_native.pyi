@@ -738,6 +738,10 @@ class DocCacheEngine:
         """The columns of a namespace as it is now, with the fields of `NamespaceFacts` as of the same moment; None
         without columns that can be brought up to date. The table stays as it is. Releases the GIL."""
 
+    def columns_at_once(self, namespace: str, now_ms: int) -> tuple[ColumnTable, dict[str, Any]] | None:
+        """As `columns`, when that waits for nobody: they are open and little has changed. None says nothing. Holds the
+        GIL."""
+
     def build_columns(
         self,
         namespace: str,
@@ -876,6 +880,9 @@ class CompiledFilter:
     def __new__(cls, condition: bytes | None, schema: FilterSchema) -> Self:
         """Compiles the JSON text of a filter; None is met by every row. Bounds: 8 MiB, 48 levels, 65,536 values, 100
         patterns. Raises: FilterRefusedError."""
+
+    def narrowed(self, other: CompiledFilter) -> CompiledFilter:
+        """The filter of the rows that meet both, which were compiled for the same schema. The bounds hold for each."""
 
     @property
     def attributes(self) -> list[str]:

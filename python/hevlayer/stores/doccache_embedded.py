@@ -347,9 +347,11 @@ class EmbeddedEngine:
 
     async def columns(self, namespace: str, seconds: float) -> NamespaceColumns | None:
         native, now_ms = self._door(), self._now_ms()
-        shown = await self._in_thread(
-            lambda: native.columns(namespace, now_ms), threads=self._scan_threads, seconds=seconds
-        )
+        shown = native.columns_at_once(namespace, now_ms)
+        if shown is None:
+            shown = await self._in_thread(
+                lambda: native.columns(namespace, now_ms), threads=self._scan_threads, seconds=seconds
+            )
         if shown is None:
             return None
         table, facts = shown

@@ -16,6 +16,8 @@ use crate::files::{remove, FileFacts, Files};
 
 /// Changed ids that are read at one time; with more, the segment is too old to be of use.
 pub const CHANGES_MAX: usize = 100_000;
+/// With so many changed ids or fewer they are read in place.
+const FEW_CHANGES: usize = 32;
 /// Memory that the changes of one namespace may take.
 pub const CHANGED_BYTES_MAX: usize = 128 << 20;
 /// A file's time of use is noted this often.
@@ -96,7 +98,7 @@ impl Shelf {
             *held = open(&latest)?;
         }
         let Some(current) = held.as_mut() else { return Ok(None) };
-        let facts = catch_up(engine, namespace, current, now_ms);
+        let facts = catch_up(engine, namespace, current, now_ms, CHANGES_MAX);
         if !matches!(facts, Ok(Some(_))) {
             *held = None;
         }
@@ -104,6 +106,18 @@ impl Shelf {
         let Some(current) = held.as_mut() else { return Ok(None) };
         note_use(current);
         Ok(Some(Snapshot { table: current.table.clone(), facts }))
+    }
+
+    /// As [`Shelf::now`], when that waits for nobody: the segment is open and little has changed. None says nothing.
+    #[must_use]
+    pub fn at_once(&self, engine: &Engine, namespace: &str, now_ms: u64) -> Option<Snapshot> {
+        let latest = self.files.latest(namespace).ok()??;
+        let slot = self.slots.try_lock()?.get(namespace).map(Arc::clone)?;
+        let mut held = slot.try_lock()?;
+        let current = held.as_mut().filter(|held| held.path == latest.path)?;
+        let facts = catch_up(engine, namespace, current, now_ms, FEW_CHANGES).ok()??;
+        note_use(current);
+        Some(Snapshot { table: current.table.clone(), facts })
     }
 
     /// How much is read beside the segment of a namespace that is open in this process.
@@ -186,8 +200,14 @@ fn open(file: &FileFacts) -> Result<Option<Held>> {
 }
 
 /// Takes what changed since; None when that is not known any more, or too much.
-fn catch_up(engine: &Engine, namespace: &str, held: &mut Held, now_ms: u64) -> Result<Option<Facts>> {
-    let Some(changes) = engine.changes_since(namespace, held.table.sequence, CHANGES_MAX)? else { return Ok(None) };
+fn catch_up(
+    engine: &Engine,
+    namespace: &str,
+    held: &mut Held,
+    now_ms: u64,
+    changes_max: usize,
+) -> Result<Option<Facts>> {
+    let Some(changes) = engine.changes_since(namespace, held.table.sequence, changes_max)? else { return Ok(None) };
     if changes.number != held.number || changes.facts.epoch != held.epoch {
         return Ok(None);
     }

@@ -37,6 +37,18 @@ pub enum Node {
     Leaf { attribute: usize, test: Test },
 }
 
+impl Node {
+    /// Has leaves read the attributes at other places.
+    fn renumber(&mut self, places: &[usize]) {
+        match self {
+            Self::Always(_) => {}
+            Self::And(nodes) | Self::Or(nodes) => nodes.iter_mut().for_each(|node| node.renumber(places)),
+            Self::Not(node) => node.renumber(places),
+            Self::Leaf { attribute, .. } => *attribute = places[*attribute],
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum Test {
     Null,
@@ -94,6 +106,19 @@ impl Filter {
         let mut compiler = Compiler { schema, attributes: Vec::new(), patterns: 0 };
         let root = compiler.node(&tree)?;
         Ok(Self { root, attributes: compiler.attributes })
+    }
+
+    /// The filter of the rows that meet both. Each was checked against the bounds by itself.
+    #[must_use]
+    pub fn and(mut self, mut other: Self) -> Self {
+        let places: Vec<usize> =
+            other.attributes.iter().map(|used| self.place(used.name.as_str(), used.kind)).collect();
+        other.root.renumber(&places);
+        self.root = match (self.root, other.root) {
+            (Node::Always(true), root) | (root, Node::Always(true)) => root,
+            (root, other) => Node::And(vec![root, other]),
+        };
+        self
     }
 
     /// The filter that every row meets.

@@ -282,6 +282,17 @@ impl PyEngine {
         Ok(Some((PyColumns::new(table), facts_object(py, &facts)?)))
     }
 
+    /// As `columns`, when that waits for nobody. Holds the GIL.
+    fn columns_at_once<'py>(
+        &self,
+        py: Python<'py>,
+        namespace: &str,
+        now_ms: u64,
+    ) -> PyResult<Option<(PyColumns, Bound<'py, PyDict>)>> {
+        let Some(Snapshot { table, facts }) = self.1.at_once(&self.0, namespace, now_ms) else { return Ok(None) };
+        Ok(Some((PyColumns::new(table), facts_object(py, &facts)?)))
+    }
+
     /// Builds columns; None when another process builds. Releases the GIL.
     #[pyo3(signature = (namespace, schema, attributes, now_ms, *, timeout_ms=None, cancel=None))]
     #[allow(clippy::too_many_arguments)]

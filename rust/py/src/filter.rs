@@ -143,6 +143,11 @@ impl PyFilter {
         Ok(Self { filter, schema })
     }
 
+    fn narrowed(&self, py: Python<'_>, other: &Self) -> Self {
+        let filter = py.detach(|| self.filter.clone().and(other.filter.clone()));
+        Self { filter, schema: self.schema.clone_ref(py) }
+    }
+
     #[getter]
     fn attributes(&self) -> Vec<&str> {
         self.filter.attributes.iter().map(|used| used.name.as_str()).collect()

@@ -30,6 +30,8 @@ SCANS_AT_ONCE = 2
 THREADS_DEFAULT = 2
 THREADS_MOST = 8
 PART_IDS = 10_000
+# Filters of so many bytes are compiled in a moment; longer ones in a thread.
+IN_PLACE_FILTER_BYTES = 512
 # What a job may take to evaluate; it is also stopped with its job.
 JOB_SCAN_SECONDS = 3_600.0
 
@@ -68,7 +70,7 @@ def told(error: FilterRefusedError) -> str:
 class Question:
     """A filter and, in mode values, a field, both known to be such that the native engine can answer."""
 
-    filters: Filter | None
+    compiled: CompiledFilter
     field: str | None
     schema: KnownSchema
     attributes: frozenset[str]
@@ -76,15 +78,21 @@ class Question:
 
     def at(self, through_ms: int) -> CompiledFilter:
         """The filter over rows that were written through a stamp."""
-        condition = conditions(FilterSelector(), self.filters, Cut(None, through_ms))
-        return CompiledFilter(orjson.dumps(condition), self.schema.cuts)
+        # Beside the question's own filter, which may be as large as a filter can be.
+        cut = orjson.dumps(conditions(FilterSelector(), None, Cut(None, through_ms)))
+        return self.compiled.narrowed(CompiledFilter(cut, self.schema.cuts))
+
+
+def is_short(filters: Filter | None) -> bool:
+    """Whether it is compiled in a moment."""
+    return filters is None or len(orjson.dumps(filters)) <= IN_PLACE_FILTER_BYTES
 
 
 def check_question(filters: Filter | None, field: str | None, schema: KnownSchema) -> Question:
     """Raises: FilterRefusedError."""
     compiled = CompiledFilter(None if filters is None else orjson.dumps(filters), schema.filters)
     attributes = frozenset(compiled.attributes)
-    return Question(filters, field, schema, attributes if field is None else attributes | {field})
+    return Question(compiled, field, schema, attributes if field is None else attributes | {field})
 
 
 class CachedScan:
@@ -95,14 +103,12 @@ class CachedScan:
         pool: ThreadPoolExecutor,
         rows: DocScan | ColumnTable,
         through_ms: int,
-        compiled: CompiledFilter,
-        field: str | None,
+        question: Question,
         threads: int,
     ) -> None:
         self._pool = pool
         self._rows = rows
-        self._filter = compiled
-        self._field = field
+        self._question = question
         self.watermark_ms = through_ms
         self.threads = threads
         self.from_columns = isinstance(rows, ColumnTable)
@@ -111,7 +117,9 @@ class CachedScan:
         """How many rows meet the filter. Raises: CachedScanError."""
 
         def count(cancel: CancelFlag) -> int:
-            found = self._filter.count(self._rows, threads=self.threads, timeout_ms=int(seconds * 1000), cancel=cancel)
+            found = self._filter().count(
+                self._rows, threads=self.threads, timeout_ms=int(seconds * 1000), cancel=cancel
+            )
             return _answer(found)[0]
 
         try:
@@ -126,7 +134,7 @@ class CachedScan:
         ObjectStoreError."""
         found = await self._run(
             lambda cancel: _answer(
-                self._filter.ids(
+                self._filter().ids(
                     self._rows, threads=self.threads, timeout_ms=int(JOB_SCAN_SECONDS * 1000), cancel=cancel
                 )
             )
@@ -143,11 +151,11 @@ class CachedScan:
 
         Raises: CachedScanError.
         """
-        field = self._field
+        field = self._question.field
         assert field is not None
         answer = await self._run(
             lambda cancel: _answer(
-                self._filter.values(
+                self._filter().values(
                     self._rows,
                     field,
                     groups_max=GROUPS_MAX,
@@ -162,6 +170,9 @@ class CachedScan:
             raise CachedScanError(f"'{field}' has more different values than are counted here")
         groups = [ValueCount(value, count) for value, count in histogram["groups"]]
         return groups, histogram["observed"] > len(groups)
+
+    def _filter(self) -> CompiledFilter:
+        return self._question.at(self.watermark_ms)
 
     async def _run(self, work: Callable[[CancelFlag], T]) -> T:
         """Works in the pool; stops the work when nobody waits for it any more."""
@@ -210,10 +221,10 @@ class CachedScans:
         """
         # Quick, while the beginning of a scan looks at every row's entry.
         if await self._cache.warmed_through(namespace, watermark_ms) is None:
-            self._columns.note_cold(namespace, question.attributes, question.schema.filters)
+            self._columns.note_cold(namespace, question.attributes, question.schema.cuts)
             return None
         most = min(threads or THREADS_DEFAULT, THREADS_MOST)
-        columns = await self._columns.find(namespace, question.attributes, question.schema.filters, seconds)
+        columns = await self._columns.find(namespace, question.attributes, question.schema.cuts, seconds)
         through_ms = None if columns is None else self._cache.shown_through(columns.facts, watermark_ms)
         rows: DocScan | ColumnTable
         if columns is not None and through_ms is not None:
@@ -224,8 +235,7 @@ class CachedScans:
             if held is None or through_ms is None:
                 return None
             rows = held.rows.with_marked()
-        compiled = await self._compiled(question, through_ms)
-        return CachedScan(self._pool, rows, through_ms, compiled, question.field, most)
+        return CachedScan(self._pool, rows, through_ms, question, most)
 
     async def _scan(self, namespace: str, seconds: float) -> NamespaceScan | None:
         cancel = CancelFlag()
@@ -234,10 +244,6 @@ class CachedScans:
         except asyncio.CancelledError:
             cancel.set()
             raise
-
-    @staticmethod
-    async def _compiled(question: Question, through_ms: int) -> CompiledFilter:
-        return await asyncio.to_thread(question.at, through_ms)
 
     @property
     def columns(self) -> Columns:

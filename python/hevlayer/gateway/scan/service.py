@@ -24,6 +24,7 @@ from hevlayer.gateway.scan.cached import (
     CachedScans,
     Question,
     check_question,
+    is_short,
     told,
 )
 from hevlayer.gateway.scan.origin import Counted, OriginScan, plan_cut
@@ -217,6 +218,8 @@ class Scans:
         for age_max in (SCHEMA_SECONDS, SCHEMA_SECONDS_MIN):
             schema = await self._schemas.of(target, age_max=age_max)
             try:
+                if is_short(request.filters):
+                    return check_question(request.filters, request.field, schema), None
                 return await asyncio.to_thread(check_question, request.filters, request.field, schema), None
             except FilterRefusedError as error:
                 reason = told(error)

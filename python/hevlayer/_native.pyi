@@ -654,6 +654,31 @@ class DocCachePending(Generic[_T]):
         """What the change answers with, once; None while it is not made. May raise DocCacheError."""
 
 @final
+class FetchHits:
+    """Whole answers for cached documents, from the heads of requests; one event loop's thread uses it.
+
+    With `gateway_key` every caller shows that bearer; without one callers are known by their `authorization`. Trace ids
+    are minted from `seed`.
+    """
+
+    def __new__(cls, seed: int, gateway_key: bytes | None, *, vouchers_max: int, projections_max: int) -> FetchHits: ...
+    def admit(self, authorization: bytes | None, namespace: str, id_type: str, until: float, note: object, /) -> None:
+        """Lets this caller's fetches from a namespace with this id type be answered until a monotonic time in seconds.
+        `note` comes back with each answer. There are at most `vouchers_max` of these; with more, all are dropped."""
+
+    def learn(self, query: str, projection: DocProjection, /) -> None:
+        """The projection that a query string asks for; at most `projections_max` are kept."""
+
+    def forget(self, namespace: str, /) -> None:
+        """Nobody's fetches from this namespace are answered until the next `admit`."""
+
+    def answer(
+        self, engine: DocCacheEngine, head: RequestHead, now: float, now_ms: int, date_line: bytes, /
+    ) -> tuple[bytes, object, int, str, str] | None:
+        """(message, note, bytes of the document, trace id, request id), or None: not a plain fetch of a document that
+        is there, by a caller who is let. Raises: DocCacheError."""
+
+@final
 class DocCacheEngine:
     """The embedded engine on a local directory, which several engines and processes may share.
 

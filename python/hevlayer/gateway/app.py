@@ -19,7 +19,7 @@ from hevlayer.gateway.consistency.decide import plan_watermark
 from hevlayer.gateway.consistency.facts import read_created_at
 from hevlayer.gateway.consistency.stamps import lower
 from hevlayer.gateway.drain import Drain, Phase
-from hevlayer.gateway.fetch import CacheOwners, FetchRoutes
+from hevlayer.gateway.fetch import CachedHits, CacheOwners, FetchRoutes
 from hevlayer.gateway.fetch.owners import STORE_SECONDS, Owners
 from hevlayer.gateway.fetch.shared_owners import SharedOwners
 from hevlayer.gateway.heap import keep_heap
@@ -168,6 +168,8 @@ class Gateway:
             is_on=config.history == "on",
             off=[name for each in config.history_off_namespaces.split(",") if (name := each.strip())],
         )
+        # Spans are made of requests, and another trail than the history wants to hear of every fetch.
+        hears_of_each = trail is not None or bool(config.otlp_endpoint)
         trail = trail or self.history.trail
         self.body_memory = BodyMemory(config.body_memory_total_bytes_max)
         intake = Intake(
@@ -210,8 +212,26 @@ class Gateway:
             shards=WriteShards(self.shards, self.upstream.metadata, self.clock, default=config.shard_count),
         )
         owners = self._owners()
+        self.cached_hits = CachedHits(
+            self.cache,
+            self.drain_state,
+            self.metrics,
+            self.access_log,
+            self.clock,
+            self.rng,
+            gateway_key=config.gateway_api_key,
+            operation="fetch",
+        )
+        self._at_once = None if hears_of_each else self.cached_hits.answer
         fetches = FetchRoutes(
-            self.cache, self.upstream, self.registry, self.clock, owners=owners, observer=self.metrics, trail=trail
+            self.cache,
+            self.upstream,
+            self.registry,
+            self.clock,
+            owners=owners,
+            observer=self.metrics,
+            trail=trail,
+            hits=self.cached_hits,
         )
         self._forget_facts = fetches.forget
         self.registry.on_epoch(self._void)
@@ -464,6 +484,7 @@ class Gateway:
             self.supervisor.start("access log", self._flush_access_log)
         self._server = await serve(
             starter=self.pipeline.start,
+            at_once=self._at_once,
             host=config.host,
             port=config.port,
             config=ServerConfig(connections_max=config.connections_max),

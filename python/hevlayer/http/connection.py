@@ -13,7 +13,7 @@ from hevlayer.errors import BadRequestError, RequestTimeoutError
 from hevlayer.http.answers import AnswerWriter
 from hevlayer.http.errors import AbortConnection
 from hevlayer.http.framing import error_body
-from hevlayer.http.messages import ArrivedRequest, Request, Response
+from hevlayer.http.messages import ArrivedRequest, AtOnce, Request, Response
 from hevlayer.http.request_body import EMPTY_BODY, ArrivingBody, WholeBody
 from hevlayer.kernels.http import EXPECTS, HTTP_1_0, KEEP_ALIVE, RefusedError, RequestHead, RequestReader
 
@@ -117,11 +117,13 @@ class ServerConnection(AnswerWriter, asyncio.Protocol):
         if not self._accepting:
             return
         reader = self._reader
+        at_once = self._server.at_once
         try:
             event = reader.feed(data, now)
             while event is not None:
                 if type(event) is RequestHead:
-                    self._open(event)
+                    if self._busy or at_once is None or not self._answer(event, at_once):
+                        self._open(event)
                 elif type(event) is bytes:
                     if self._arriving is not None:
                         self._arriving.feed(event)
@@ -137,6 +139,24 @@ class ServerConnection(AnswerWriter, asyncio.Protocol):
             self._transport.abort()
 
     # --- reading ---
+
+    def _answer(self, head: RequestHead, at_once: AtOnce) -> bool:
+        """Answers a request on an idle connection without more ado, if that can be."""
+        server = self._server
+        if head.flags != KEEP_ALIVE or self._gone or server.draining:
+            return False
+        message = at_once(head, self.peer, server.date_line)
+        if message is None:
+            return False
+        server.requests += 1
+        self._transport.write(message)
+        if self._write_paused:
+            self._keep = True
+            self._busy = True
+            server.inflight += 1
+            self._request = request = ArrivedRequest(head, EMPTY_BODY, self.peer, self)
+            self._task = server.loop.create_task(self._send_whole(request))
+        return True
 
     def _open(self, head: RequestHead) -> None:
         flags = head.flags

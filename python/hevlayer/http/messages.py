@@ -171,3 +171,8 @@ class Reply(Protocol):
 
 Starter = Callable[[Request, Reply], Awaitable[Response] | None]
 """Begins to serve a request. What must wait comes back to be awaited; None: the reply gets its answer now or later."""
+
+AtOnce = Callable[[RequestHead, str, bytes], bytes | None]
+"""Called with a request that has just come, its peer and the header line `date`: the whole answer when it can be had
+without waiting, or None, and nothing has happened. It answers only what has no body and keeps an HTTP/1.1 connection,
+and must not raise."""

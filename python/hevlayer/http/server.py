@@ -10,7 +10,7 @@ from hevlayer.clock import Clock, SystemClock
 from hevlayer.http.connection import ServerConnection
 from hevlayer.http.errors import AbortConnection
 from hevlayer.http.framing import http_date
-from hevlayer.http.messages import Handler, Reply, Request, Response, Starter
+from hevlayer.http.messages import AtOnce, Handler, Reply, Request, Response, Starter
 from hevlayer.http.server_config import ServerConfig
 
 __all__ = ["AbortConnection", "HttpServer", "ServerConfig", "serve"]
@@ -23,7 +23,7 @@ class HttpServer:
     sets it, so that a request needs no look at the clock.
     """
 
-    def __init__(self, starter: Starter, config: ServerConfig, clock: Clock) -> None:
+    def __init__(self, starter: Starter, config: ServerConfig, clock: Clock, at_once: AtOnce | None = None) -> None:
         self.config = config
         self.loop = asyncio.get_running_loop()
         self.inflight = 0
@@ -32,6 +32,7 @@ class HttpServer:
         self.now = clock.monotonic()
         self.date_line = b""
         self.starter = starter
+        self.at_once = at_once
         self._clock = clock
         self._kept_on: set[asyncio.Future[Response]] = set()
         self._connections: set[ServerConnection] = set()
@@ -178,6 +179,7 @@ async def serve(
     handler: Handler | None = None,
     *,
     starter: Starter | None = None,
+    at_once: AtOnce | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
     config: ServerConfig | None = None,
@@ -191,6 +193,7 @@ async def serve(
         handler: called once per request; its task is not cancelled when the client goes away, unless the handler
             asks for it (`Request.cancel_on_disconnect`).
         starter: in place of a handler, for what answers some requests without a task. It must not raise.
+        at_once: asked first, for what needs neither a request nor a task.
         port: TCP port, 0 for any free one.
         sock: a bound socket to use in place of `host` and `port`.
     Raises: OSError: the address cannot be bound.
@@ -198,6 +201,6 @@ async def serve(
     if starter is None:
         assert handler is not None, "serve needs a handler or a starter"
         starter = starting(handler)
-    server = HttpServer(starter, config or ServerConfig(), clock or SystemClock())
+    server = HttpServer(starter, config or ServerConfig(), clock or SystemClock(), at_once)
     await server.listen(host, port, sock, ssl_context)
     return server

@@ -9,6 +9,7 @@ from hevlayer._native import (
     DocRows,
     DocScan,
     DocSchema,
+    FetchHits,
     WrittenRows,
     distrust_doccache,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "DocRows",
     "DocScan",
     "DocSchema",
+    "FetchHits",
     "WrittenRows",
     "distrust_doccache",
 ]

@@ -47,6 +47,28 @@ class _BillingChildren(NamedTuple):
     returned: Counter
 
 
+class HitMeter(NamedTuple):
+    """What one such fetch is counted by, bound once: the same as `observe_request`, `observe_fetch` and
+    `observe_cache_lookup` count."""
+
+    requests: Counter
+    duration: Histogram
+    batch: Histogram
+    lookups: Counter
+    lookup_duration: Histogram
+    payload: Histogram
+
+    def observe(self, seconds: float, payload_bytes: int) -> None:
+        """One fetch: it is its look-up, and all of its request."""
+        requests, duration, batch, lookups, lookup_duration, payload = self
+        requests.value += 1
+        duration.observe(seconds)
+        batch.observe(1)
+        lookups.value += 1
+        lookup_duration.observe(seconds)
+        payload.observe(payload_bytes)
+
+
 class Metrics:
     """All metrics of one gateway process. Seconds are floats; `status` is the HTTP status answered to the client."""
 
@@ -235,6 +257,18 @@ class Metrics:
         label = self.namespaces.label(namespace, admit=cache_result != "")
         self._fetch_duration.bind(operation, label, cache_result or "none").observe(seconds)
         self._fetch_batch.bind(operation).observe(ids)
+
+    def hit_meter(self, operation: str, namespace: str) -> "HitMeter":
+        """For fetches of single documents from one namespace that the cache answers at once."""
+        label = self.namespaces.label(namespace)
+        return HitMeter(
+            self._http_requests.bind(operation, "200"),
+            self._fetch_duration.bind("single", label, "hit"),
+            self._fetch_batch.bind("single"),
+            self._cache_lookups.bind("documents", label, "hit"),
+            self._cache_lookup_duration.bind("documents", "hit"),
+            self._cache_payload.bind("documents", "hit"),
+        )
 
     def observe_cache_lookup(
         self, namespace: str, seconds: float, hits: int, misses: int, payload_bytes: int, set_name: str = "documents"

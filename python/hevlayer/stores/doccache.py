@@ -15,8 +15,9 @@ from typing import Literal, TypeVar
 
 from hevlayer.clock import Clock
 from hevlayer.errors import CacheUnavailableError
-from hevlayer.kernels.doccache import DocProjection, DocRows
+from hevlayer.kernels.doccache import DocProjection, DocRows, FetchHits
 from hevlayer.kernels.filters import CancelFlag
+from hevlayer.kernels.http import RequestHead
 from hevlayer.stores.doccache_breaker import Breaker, State
 from hevlayer.stores.doccache_columns import KeepsColumns, NamespaceColumns
 from hevlayer.stores.doccache_debts import Debts, Repayment
@@ -176,6 +177,18 @@ class DocumentCache:
             return None
         self._breaker.succeeded()
         self._observe(namespace, started, 1, 0, len(found))
+        return found
+
+    def answer_now(
+        self, hits: FetchHits, head: RequestHead, now: float, date_line: bytes
+    ) -> tuple[bytes, object, int, str, str] | None:
+        """As `lookup_now`, for the head of a fetch that has come; see `FetchHits.answer`. The caller measures it."""
+        engine = self._engine
+        if engine is None or self._debts or self._breaker.state is not State.CLOSED:
+            return None
+        found = engine.answer_now(hits, head, now, date_line)
+        if found is not None:
+            self._breaker.succeeded()
         return found
 
     async def lookup_many(self, namespace: str, keys: Sequence[bytes], projection: DocProjection) -> Batch:

@@ -17,7 +17,8 @@ from typing import Any
 from hevlayer.clock import Clock
 from hevlayer.errors import CacheUnavailableError, ConfigurationError
 from hevlayer.kernels.doccache import AerospikeEngine as NativeEngine
-from hevlayer.kernels.doccache import DocCacheError, DocProjection, DocRows
+from hevlayer.kernels.doccache import DocCacheError, DocProjection, DocRows, FetchHits
+from hevlayer.kernels.http import RequestHead
 from hevlayer.stores.doccache_engine import (
     UNKNOWN_WRITE_SECONDS,
     EngineStats,
@@ -152,6 +153,9 @@ class AerospikeEngine:
     def lookup_now(self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None) -> bytes | None:
         """None: every look-up is a round trip."""
         return None
+
+    def answer_now(self, hits: FetchHits, head: RequestHead, now: float, date_line: bytes) -> None:
+        """As `lookup_now`."""
 
     async def lookup_many(
         self, namespace: str, keys: Sequence[bytes], projection: DocProjection

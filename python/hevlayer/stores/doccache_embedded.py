@@ -24,9 +24,11 @@ from hevlayer.kernels.doccache import (
     DocCachePending,
     DocProjection,
     DocRows,
+    FetchHits,
     distrust_doccache,
 )
 from hevlayer.kernels.filters import CancelFlag, FilterRefusedError, FilterSchema, ScanStoppedError
+from hevlayer.kernels.http import RequestHead
 from hevlayer.stores.doccache_columns import BUILD_SECONDS_MAX, BuiltColumns, ColumnFile, NamespaceColumns
 from hevlayer.stores.doccache_engine import (
     UNKNOWN_WRITE_SECONDS,
@@ -212,6 +214,17 @@ class EmbeddedEngine:
         except DocCacheError:
             return None
         return found if type(found) is bytes else None
+
+    def answer_now(
+        self, hits: FetchHits, head: RequestHead, now: float, date_line: bytes
+    ) -> tuple[bytes, object, int, str, str] | None:
+        native = self._native
+        if native is None:
+            return None
+        try:
+            return hits.answer(native, head, now, self._now_ms(), date_line)
+        except DocCacheError:
+            return None
 
     async def lookup_many(
         self, namespace: str, keys: Sequence[bytes], projection: DocProjection

@@ -32,8 +32,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol, runtime_checkable
 
-from hevlayer.kernels.doccache import DocProjection, DocRows, DocScan
+from hevlayer.kernels.doccache import DocProjection, DocRows, DocScan, FetchHits
 from hevlayer.kernels.filters import CancelFlag
+from hevlayer.kernels.http import RequestHead
 
 UNKNOWN_WRITE_SECONDS = 120.0
 # The longest that a mark may stand whose write does not say how long it may take. Longer than any write's deadline.
@@ -149,6 +150,11 @@ class Engine(Protocol):
     def lookup_now(self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None) -> bytes | None:
         """What `lookup` would give, when that is a document and nothing need be waited for. None says nothing, also of
         a failure: `lookup` meets it again."""
+
+    def answer_now(
+        self, hits: FetchHits, head: RequestHead, now: float, date_line: bytes
+    ) -> tuple[bytes, object, int, str, str] | None:
+        """As `lookup_now`, for the head of a fetch that has come; see `FetchHits.answer`."""
 
     async def lookup_many(
         self, namespace: str, keys: Sequence[bytes], projection: DocProjection

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from hevlayer.clock import Clock
 from hevlayer.errors import CacheUnavailableError
-from hevlayer.kernels.doccache import DocProjection, DocRows, DocScan
+from hevlayer.kernels.doccache import DocProjection, DocRows, DocScan, FetchHits
 from hevlayer.kernels.filters import CancelFlag
+from hevlayer.kernels.http import RequestHead
 from hevlayer.stores.doccache_engine import (
     HOLES_MAX,
     UNKNOWN_WRITE_SECONDS,
@@ -271,6 +272,9 @@ class TwinEngine:
             return None
         found = self._look(namespace, key, projection, id_type)
         return found if isinstance(found, bytes) else None
+
+    def answer_now(self, hits: FetchHits, head: RequestHead, now: float, date_line: bytes) -> None:
+        """None: it needs the rows of the embedded engine."""
 
     def _look(self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None) -> bytes | Ticket:
         store = self._open()

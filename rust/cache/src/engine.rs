@@ -284,7 +284,8 @@ impl Engine {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error.into()),
             };
-            match document(&mapping, &slot, number, key, projection, id_type, wait) {
+            let is_near = |mapping: &Mapping, bytes| store.segments.is_resident(mapping, slot.place, bytes, now_ms);
+            match document(&mapping, &slot, number, key, projection, id_type, (!wait).then_some(&is_near)) {
                 Ok(Some(text)) => {
                     store.shared.note_read(shared::hash(number, key));
                     return Ok(Lookup::Hit(text));
@@ -540,7 +541,10 @@ fn has_overdue(txn: &Read<'_>, now_ms: u64) -> Result<bool> {
     Ok(found)
 }
 
-/// Reads and projects a row; None when that would wait for the disk. The tail is read only when it is asked for.
+type IsNear<'a> = dyn Fn(&Mapping, usize) -> bool + 'a;
+
+/// Reads and projects a row. The tail is read only when it is asked for. `is_near` says whether that many bytes from the
+/// row's start are in memory: with it, None when they are not; without it the disk is waited for.
 fn document(
     mapping: &Mapping,
     slot: &Slot,
@@ -548,16 +552,15 @@ fn document(
     key: &[u8],
     projection: &Projection,
     id_type: Option<IdType>,
-    wait: bool,
+    is_near: Option<&IsNear<'_>>,
 ) -> Result<Option<Vec<u8>>> {
     let offset = slot.place.offset;
     let bytes = mapping.bytes(offset, length(slot.bytes()))?;
     let prefix = slot.prefix_bytes as usize;
-    if !mapping.is_resident(offset, prefix) {
-        if !wait {
-            return Ok(None);
-        }
-        mapping.will_need(offset, bytes.len());
+    match is_near {
+        Some(is_near) if !is_near(mapping, prefix) => return Ok(None),
+        None if !mapping.is_resident(offset, prefix) => mapping.will_need(offset, bytes.len()),
+        _ => {}
     }
     let frame = Frame::read(bytes)?;
     if frame.header.namespace != number || frame.key != key || frame.header.frame_bytes() != bytes.len() {
@@ -565,7 +568,7 @@ fn document(
     }
     let mut view = View::new(frame.head, None)?;
     if view.needs_tail(projection) {
-        if !wait && !mapping.is_resident(offset, bytes.len()) {
+        if is_near.is_some_and(|is_near| !is_near(mapping, bytes.len())) {
             return Ok(None);
         }
         view = View::new(frame.head, Some(frame.tail()?))?;

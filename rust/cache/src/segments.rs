@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::entry::Slot;
+use crate::entry::{Place, Slot};
 use crate::error::CacheError;
 
 /// No segment is longer.
@@ -118,15 +118,77 @@ impl Drop for Mapping {
     }
 }
 
+/// Pages that were found in memory a moment ago, so that not every look-up asks the kernel. One that has gone since then
+/// costs its reader a wait for the disk, no more.
+struct Residents {
+    /// A page's number in the high bits, the tick of its sighting in the low ones; a place for pages of one remainder.
+    places: Box<[AtomicU64]>,
+}
+
+/// Bits of a tick; it comes again after 18 hours, when a page that nobody looked at since may pass for one just seen.
+const TICK_BITS: u32 = 18;
+const TICK_MS: u64 = 256;
+/// A sighting is good for this many ticks, about a second.
+const SEEN_TICKS: u64 = 4;
+const PLACES: usize = 4096;
+const PAGE_BITS: u32 = 14;
+const _: () = assert!(MAPPED / PAGE == 1 << PAGE_BITS && 32 + PAGE_BITS + TICK_BITS == 64);
+
+impl Residents {
+    fn new() -> Self {
+        Self { places: (0..PLACES).map(|_| AtomicU64::new(u64::MAX)).collect() }
+    }
+
+    fn tick(now_ms: u64) -> u64 {
+        (now_ms / TICK_MS) & ((1 << TICK_BITS) - 1)
+    }
+
+    fn page(segment: u32, page: usize) -> u64 {
+        u64::from(segment) << PAGE_BITS | page as u64
+    }
+
+    // The remainder is below the count of places.
+    #[allow(clippy::cast_possible_truncation)]
+    fn place(&self, page: u64) -> &AtomicU64 {
+        &self.places[(page % PLACES as u64) as usize]
+    }
+
+    fn has(&self, page: u64, tick: u64) -> bool {
+        let seen = self.place(page).load(Ordering::Relaxed);
+        let age = tick.wrapping_sub(seen) & ((1 << TICK_BITS) - 1);
+        seen >> TICK_BITS == page && age < SEEN_TICKS
+    }
+
+    fn note(&self, page: u64, tick: u64) {
+        self.place(page).store(page << TICK_BITS | tick, Ordering::Relaxed);
+    }
+}
+
 /// The segments of a directory, as one process reads them.
 pub struct Segments {
     directory: PathBuf,
     maps: RwLock<HashMap<u32, Arc<Mapping>>>,
+    residents: Residents,
 }
 
 impl Segments {
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), maps: RwLock::new(HashMap::new()) }
+        Self { directory: directory.to_owned(), maps: RwLock::new(HashMap::new()), residents: Residents::new() }
+    }
+
+    /// Whether a part of a segment is in memory, or was a moment ago; see [`Mapping::is_resident`].
+    pub fn is_resident(&self, mapping: &Mapping, place: Place, length: usize, now_ms: u64) -> bool {
+        let (first, last) = (place.offset as usize / PAGE, (place.offset as usize + length.max(1) - 1) / PAGE);
+        let tick = Residents::tick(now_ms);
+        let pages = || (first..=last).map(|page| Residents::page(place.segment, page));
+        if pages().all(|page| self.residents.has(page, tick)) {
+            return true;
+        }
+        let is_resident = mapping.is_resident(place.offset, length);
+        if is_resident {
+            pages().for_each(|page| self.residents.note(page, tick));
+        }
+        is_resident
     }
 
     fn path(&self, id: u32) -> PathBuf {
@@ -221,5 +283,48 @@ impl Active {
     /// The index will not hear of what was appended.
     pub fn forget(&mut self) {
         self.pending = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sighting_is_of_one_page_and_ends() {
+        let residents = Residents::new();
+        let page = Residents::page(7, 3);
+        let (seen, tick) = (1_700_000_000_000, Residents::tick);
+        assert!(!residents.has(page, tick(seen)));
+        residents.note(page, tick(seen));
+        assert!(residents.has(page, tick(seen)));
+        assert!(residents.has(page, tick(seen + (SEEN_TICKS - 1) * TICK_MS)));
+        assert!(!residents.has(page, tick(seen + SEEN_TICKS * TICK_MS)));
+        assert!(!residents.has(Residents::page(7, 4), tick(seen)));
+        assert!(!residents.has(Residents::page(8, 3), tick(seen)));
+        // Another page of the same place takes it.
+        residents.note(page + PLACES as u64, tick(seen));
+        assert!(!residents.has(page, tick(seen)));
+    }
+
+    #[test]
+    fn what_is_not_in_memory_is_asked_again() {
+        let folder = std::env::temp_dir().join(format!("hevlayer-segments-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let segments = Segments::new(&folder);
+        segments.writable(1).expect("a file").set_len(8 * PAGE as u64).expect("a length");
+        let mapping = segments.mapping(1).expect("a mapping");
+        let place = Place { segment: 1, offset: 4096 + 10 };
+        assert!(!segments.is_resident(&mapping, place, PAGE, 1_000));
+        // Read, so that both pages are in memory.
+        assert_eq!(
+            mapping.bytes(place.offset, PAGE).expect("bytes").iter().map(|byte| u32::from(*byte)).sum::<u32>(),
+            0
+        );
+        assert!(segments.is_resident(&mapping, place, PAGE, 1_000));
+        assert!(segments.residents.has(Residents::page(1, 1), Residents::tick(1_000)));
+        assert!(segments.residents.has(Residents::page(1, 2), Residents::tick(1_000)));
+        assert!(!segments.residents.has(Residents::page(1, 3), Residents::tick(1_000)));
+        fs::remove_dir_all(&folder).expect("the folder goes");
     }
 }

@@ -1,5 +1,7 @@
 //! Ids as cache keys: a tag byte and the value, so that `1` and `"1"` never share a key.
 
+use crate::record::IdType;
+
 /// Tag of an unsigned integer id; 8 bytes big-endian follow, so that keys sort as the ids do.
 pub const TAG_UINT: u8 = 1;
 /// Tag of a string id; its UTF-8 follows.
@@ -35,6 +37,21 @@ pub fn uuid_text_key(text: &str) -> Option<Vec<u8>> {
         key.extend_from_slice(&canonical);
         key
     })
+}
+
+/// The key of the id that a path's segment names in a namespace with this id type; `None` when no id of that type reads
+/// so.
+#[must_use]
+pub fn path_key(text: &str, id_type: IdType) -> Option<Vec<u8>> {
+    match id_type {
+        IdType::String => Some(string_key(text)),
+        IdType::Uuid => uuid_text_key(text),
+        IdType::Uint => {
+            let is_canonical =
+                text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+            text.parse().ok().filter(|_| is_canonical).map(uint_key)
+        }
+    }
 }
 
 /// The lower-case hyphenated form of a uuid given hyphenated, as 32 hex digits, braced, or as `urn:uuid:`; letters in
@@ -107,6 +124,19 @@ mod tests {
         for other in others {
             assert_eq!(canonical_uuid(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_path_names_ids_by_their_type() {
+        assert_eq!(path_key("17", IdType::Uint), Some(uint_key(17)));
+        assert_eq!(path_key("0", IdType::Uint), Some(uint_key(0)));
+        assert_eq!(path_key("18446744073709551615", IdType::Uint), Some(uint_key(u64::MAX)));
+        for other in ["", "00", "017", "+1", "-1", "1.0", "a", "18446744073709551616"] {
+            assert_eq!(path_key(other, IdType::Uint), None, "{other}");
+        }
+        assert_eq!(path_key("017", IdType::String), Some(string_key("017")));
+        assert_eq!(path_key(&CANONICAL.to_uppercase(), IdType::Uuid), Some(string_key(CANONICAL)));
+        assert_eq!(path_key("17", IdType::Uuid), None);
     }
 
     #[test]

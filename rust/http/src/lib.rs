@@ -8,6 +8,7 @@
 
 mod answer;
 mod chunked;
+mod fetch;
 mod head;
 mod line;
 mod reader;
@@ -19,6 +20,7 @@ mod trace;
 
 pub use answer::{billing, client_answer, AnswerParts, Billing, Rendered};
 pub use chunked::{ChunkError, Chunked};
+pub use fetch::{hit_head, same_secret, PlainFetch, Vouchers};
 pub use head::{Header, Limits, Refusal, Span, HEADERS_MAX};
 pub use line::{access_line, Access};
 pub use reader::{Event, Phase, RequestReader, Source};

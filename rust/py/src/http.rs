@@ -30,7 +30,7 @@ fn limits(head_bytes_max: usize, header_count_max: usize) -> PyResult<http::Limi
 }
 
 /// Bytes that stand in a Python object.
-struct Text {
+pub(crate) struct Text {
     object: Py<PyBytes>,
     range: Range<usize>,
 }
@@ -43,7 +43,7 @@ impl Text {
         }
     }
 
-    fn bytes<'a>(&'a self, py: Python<'a>) -> &'a [u8] {
+    pub(crate) fn bytes<'a>(&'a self, py: Python<'a>) -> &'a [u8] {
         &self.object.as_bytes(py)[self.range.clone()]
     }
 
@@ -65,7 +65,7 @@ fn end(py: Python<'_>) -> Bound<'_, PyAny> {
     PyBool::new(py, true).to_owned().into_any()
 }
 
-fn ascii<'py>(py: Python<'py>, text: &[u8]) -> Bound<'py, PyString> {
+pub(crate) fn ascii<'py>(py: Python<'py>, text: &[u8]) -> Bound<'py, PyString> {
     PyString::new(py, std::str::from_utf8(text).unwrap_or_default())
 }
 
@@ -85,9 +85,9 @@ fn method_name(py: Python<'_>, method: usize) -> &Bound<'_, PyString> {
 }
 
 #[pyclass(frozen, module = "hevlayer._native")]
-struct RequestHead {
-    request: http::Request,
-    text: Text,
+pub(crate) struct RequestHead {
+    pub(crate) request: http::Request,
+    pub(crate) text: Text,
     body: Option<Text>,
 }
 

@@ -7,6 +7,7 @@ mod cache;
 mod cache_engine;
 mod cache_scan;
 mod filter;
+mod hits;
 mod http;
 mod merge;
 mod origin;
@@ -24,6 +25,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     cache_scan::register(module)?;
     merge::register(module)?;
     http::register(module)?;
+    hits::register(module)?;
     aerospike::register(module)?;
     origin::register(module)?;
     filter::register(module)?;

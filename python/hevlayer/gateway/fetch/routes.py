@@ -10,6 +10,7 @@ from hevlayer.clock import Clock
 from hevlayer.errors import NotFoundError
 from hevlayer.gateway.fetch.decode import DocumentId, Projections, read_batch, read_id, read_key
 from hevlayer.gateway.fetch.flights import Flights
+from hevlayer.gateway.fetch.hits import CachedHits
 from hevlayer.gateway.fetch.owners import Owners
 from hevlayer.gateway.fetch.reader import (
     DocumentReader,
@@ -68,8 +69,11 @@ class FetchRoutes:
         owners: Owners | None = None,
         observer: FetchObserver | None = None,
         trail: Trail | None = None,
+        hits: CachedHits | None = None,
     ) -> None:
+        """`hits` is told of whom it may answer."""
         self._cache = cache
+        self._hits = hits
         self._owners = owners
         self._now = clock.monotonic
         self._observer = observer
@@ -82,6 +86,8 @@ class FetchRoutes:
     def forget(self, namespace: str) -> None:
         """The namespace was deleted or made anew."""
         self._facts.forget(namespace)
+        if self._hits is not None:
+            self._hits.forget(namespace)
 
     def start_fetch(self, context: RouteContext, around: Finisher) -> bool:
         """GET …/documents/{doc_id} when the cache has it and can give it now; see `QuickHandler`."""
@@ -108,12 +114,15 @@ class FetchRoutes:
         reply.send(_HIT_MESSAGE % (context.traceparent, reply.date_line, size, reply.connection_line(), document))
         if self._trail is not None:
             self._trail.fetched(context, (raw,), FROM_CACHE)
+        if self._hits is not None:
+            self._hits.admit(context.credential, namespace, facts.id_type, context.request.query, projection)
         return True
 
     async def fetch_document(self, context: RouteContext) -> Response:
         """GET …/documents/{doc_id}: one document; 404 when it does not exist."""
         started = self._now()
-        namespace = context.namespace
+        namespace, hits = context.namespace, self._hits
+        forgotten = 0 if hits is None else hits.forgotten
         projection = self._projections.of_query(context.request.query)
         text = context.parameter("doc_id")
         facts = self._facts.known(namespace, context.credential.scope)
@@ -129,6 +138,10 @@ class FetchRoutes:
             if type(found) is bytes:
                 self._observe("single", namespace, "hit", started, 1)
                 self._tell(context, (text,), FROM_CACHE)
+                if hits is not None and hits.forgotten == forgotten:
+                    until = None if context.grant is None else context.grant.expires_at
+                    query, credential = context.request.query, context.credential
+                    hits.admit(credential, namespace, facts.id_type, query, projection, until=until)
                 return Response(200, [JSON_CONTENT_TYPE, _HIT], found)
             assert isinstance(found, Miss)
             result = "miss-on-error" if found.failed else "miss"

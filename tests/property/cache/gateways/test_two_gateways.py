@@ -8,6 +8,7 @@ any commit, has told which.
 import asyncio
 import contextlib
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -66,6 +67,7 @@ class Ledger:
     counts: Counter[str] = field(default_factory=Counter)
     version: int = 0
     calls: int = 0
+    late_seconds: float = LATE_SECONDS
 
     def caller(self) -> Caller:
         return self.random.choice(self.stage.callers)
@@ -76,12 +78,25 @@ class Ledger:
                 tasks.create_task(self._work())
 
     async def _work(self) -> None:
-        actions = (self.fetch, self.fetch_batch, self.upsert, self.patch, self.delete, self.by_filter, self.conditional)
+        actions, weights = zip(*self.actions(), strict=True)
         while self.calls < CALLS:
             self.calls += 1
-            action = self.random.choices((*actions, self.resolve), (40, 8, 14, 10, 4, 3, 4, 20))[0]
+            action = self.random.choices(actions, weights)[0]
             with contextlib.suppress(HttpClientError):
                 await action()
+
+    def actions(self) -> list[tuple[Callable[[], Awaitable[None]], int]]:
+        """What may happen, and how often."""
+        return [
+            (self.fetch, 40),
+            (self.fetch_batch, 8),
+            (self.upsert, 14),
+            (self.patch, 10),
+            (self.delete, 4),
+            (self.by_filter, 3),
+            (self.conditional, 4),
+            (self.resolve, 20),
+        ]
 
     def _own(self, entries: list[Entry]) -> list[Entry]:
         chosen = [entry for entry in entries if entry.since is None and not entry.busy]
@@ -90,17 +105,28 @@ class Ledger:
         return chosen
 
     async def _write(self, kind: str, entries: list[Entry], after: list[Row], body: Row) -> None:
+        async def call() -> int:
+            status, answer = await self.caller().write(body)
+            if status == 200:
+                assert not {"upserted_ids", "patched_ids", "deleted_ids"} & answer.keys()
+            return status
+
+        await self._change(kind, entries, after, call)
+
+    async def _change(
+        self, kind: str, entries: list[Entry], after: list[Row], call: Callable[[], Awaitable[int]]
+    ) -> None:
+        """A call that turns rows into `after`, unless it is refused."""
         before = [entry.allowed[0] for entry in entries]
         for entry, new in zip(entries, after, strict=True):
             entry.allowed = [entry.allowed[0], new]
             entry.changes += 1
         outcome = "unknown"
         try:
-            status, answer = await self.caller().write(body)
+            status = await call()
             self.counts[f"{kind} {status}"] += 1
             if status == 200:
                 outcome = "ok"
-                assert not {"upserted_ids", "patched_ids", "deleted_ids"} & answer.keys()
             elif 400 <= status < 500 and status != 408:
                 outcome = "refused"
         finally:
@@ -157,6 +183,8 @@ class Ledger:
         if any(entry.busy or entry.since is not None for entry in members):
             return
         entries = self._own(members)
+        if not entries:
+            return
         self.version += 1
         if self.random.random() < 0.3:
             await self._write(
@@ -169,7 +197,7 @@ class Ledger:
 
     async def resolve(self) -> None:
         """Looks around the gateways what became of writes with an unknown outcome."""
-        horizon = asyncio.get_running_loop().time() - LATE_SECONDS
+        horizon = asyncio.get_running_loop().time() - self.late_seconds
         entries = [each for each in self.entries if each.since is not None and each.since < horizon and not each.busy]
         if not entries:
             await asyncio.sleep(0.005)
@@ -177,16 +205,9 @@ class Ledger:
         for entry in entries:
             entry.busy = True
         try:
-            body = {
-                "rank_by": ["id", "asc"],
-                "limit": len(entries),
-                "include_attributes": True,
-                "filters": ["id", "In", [entry.id for entry in entries]],
-            }
-            status, _, answer = await self.stage.origin.call("POST", f"/v2/namespaces/{NAMESPACE}/query", body)
-            if status != 200:
+            found = await self._resolved(entries)
+            if found is None:
                 return
-            found = {row["id"]: _attributes(row) for row in answer["rows"]}
             for entry in entries:
                 seen = found.get(entry.id, ABSENT)
                 assert seen in entry.allowed, f"{entry.id} is {seen}, allowed {entry.allowed}"
@@ -196,12 +217,22 @@ class Ledger:
             for entry in entries:
                 entry.busy = False
 
+    async def _resolved(self, entries: list[Entry]) -> dict[str, Row] | None:
+        body = {
+            "rank_by": ["id", "asc"],
+            "limit": len(entries),
+            "include_attributes": True,
+            "filters": ["id", "In", [entry.id for entry in entries]],
+        }
+        status, _, answer = await self.stage.origin.call("POST", f"/v2/namespaces/{NAMESPACE}/query", body)
+        return {row["id"]: attributes_of(row) for row in answer["rows"]} if status == 200 else None
+
     async def fetch(self) -> None:
         entry = self.random.choice(self.entries)
         changes, allowed = entry.changes, list(entry.allowed)
         status, headers, answer = await self.caller().call("GET", f"/v2/namespaces/{NAMESPACE}/documents/{entry.id}")
         self.counts[f"fetch {headers.get(b'x-layer-cache', b'-').decode()}"] += 1
-        if status == 200 or (status == 404 and answer.get("error") == "not_found"):
+        if status in (200, 404):
             self._judge(entry, answer["attributes"] if status == 200 else ABSENT, changes, allowed)
 
     async def fetch_batch(self) -> None:
@@ -221,7 +252,7 @@ class Ledger:
         assert seen in allowed, f"a fetch of {entry.id} shows {seen}, allowed {allowed}"
 
 
-def _attributes(row: dict[str, Any]) -> Row:
+def attributes_of(row: dict[str, Any]) -> Row:
     return {name: value for name, value in row.items() if name != "id" and not name.startswith("_hevlayer_")}
 
 

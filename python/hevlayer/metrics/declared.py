@@ -323,7 +323,7 @@ COLUMNS_DROPPED = _count(
     "layer_columns_dropped_total",
     "cache",
     ("reason",),
-    "Namespaces whose columns were given up; reason is budget.",
+    "Namespaces whose columns were given up; reason is budget or unused.",
 )
 COLUMNS_ANSWERS = _count(
     "layer_columns_answers_total",

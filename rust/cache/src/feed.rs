@@ -133,6 +133,18 @@ impl Engine {
         self.change(|change| change.txn().delete(Table::Facts, &entry::feed_key(facts.number)).map(drop))
     }
 
+    /// Whether every change of a namespace after a transaction is noted.
+    ///
+    /// # Errors
+    /// Of the index.
+    pub fn notes_since(&self, namespace: &str, since: u64) -> Result<bool> {
+        self.check()?;
+        let txn = self.read()?;
+        let Some(held) = self.namespace(&txn, namespace)? else { return Ok(false) };
+        let feed = txn.get(Table::Facts, &entry::feed_key(held.number))?.map(Feed::decode).transpose()?;
+        Ok(feed.is_some_and(|feed| feed.from <= since))
+    }
+
     /// Drops what is noted up to a transaction: nobody asks for changes since an earlier one.
     ///
     /// # Errors

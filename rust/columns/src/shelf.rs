@@ -98,12 +98,17 @@ impl Shelf {
             *held = open(&latest)?;
         }
         let Some(current) = held.as_mut() else { return Ok(None) };
-        let facts = catch_up(engine, namespace, current, now_ms, CHANGES_MAX);
-        if !matches!(facts, Ok(Some(_))) {
-            *held = None;
-        }
-        let Some(facts) = facts? else { return Ok(None) };
-        let Some(current) = held.as_mut() else { return Ok(None) };
+        let facts = match catch_up(engine, namespace, current, now_ms, CHANGES_MAX) {
+            Ok(Some(facts)) => facts,
+            failed => {
+                *held = None;
+                if matches!(failed, Ok(None)) {
+                    // Nobody can bring it up to date any more, or not soon enough.
+                    remove(&latest.path)?;
+                }
+                return failed.map(|_| None);
+            }
+        };
         note_use(current);
         Ok(Some(Snapshot { table: current.table.clone(), facts }))
     }
@@ -151,7 +156,8 @@ impl Shelf {
         Ok(engine.end_feed(namespace)?)
     }
 
-    /// Removes segments of earlier epochs, those that a later one replaces, and what builders that died have left.
+    /// Removes segments of earlier epochs, those that a later one replaces or whose changes are not noted any more, and
+    /// what builders that died have left.
     ///
     /// # Errors
     /// Of the index, or of the directory.
@@ -167,7 +173,9 @@ impl Shelf {
             let name = facts.origin.namespace.as_str();
             let is_replaced =
                 files.iter().any(|other| other.origin.namespace == name && other.sequence > facts.sequence);
-            if is_replaced || engine.facts(name)?.epoch != facts.origin.epoch {
+            let is_of_use =
+                engine.facts(name)?.epoch == facts.origin.epoch && engine.notes_since(name, facts.sequence)?;
+            if is_replaced || !is_of_use {
                 remove(&facts.path)?;
             }
         }

@@ -19,7 +19,9 @@ pub enum Scalar {
 }
 
 impl Scalar {
-    fn parse(name: &str) -> Option<Self> {
+    /// Reads a scalar's type string.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "string" => Self::String,
             "int" => Self::Int,

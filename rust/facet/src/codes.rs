@@ -1,7 +1,7 @@
 //! Histograms from columns, by code; a value is looked up once per group, not once per row.
 
 use crate::rows::Tally;
-use crate::{Histogram, VALUES_HELD_MAX};
+use crate::{Histogram, Seen, VALUES_HELD_MAX};
 use hashbrown::HashMap;
 use hevlayer_filter::columns::codes::{count, Code};
 use hevlayer_filter::columns::domain::Domain;
@@ -12,6 +12,7 @@ use hevlayer_filter::columns::table::Table;
 use hevlayer_filter::compile::Filter;
 use hevlayer_filter::error::ScanError;
 use hevlayer_filter::scan::Limits;
+use hevlayer_filter::schema::{AttributeType, Scalar};
 use hevlayer_filter::with_codes;
 use std::ops::Range;
 
@@ -162,6 +163,44 @@ pub fn of_table(
     groups_max: usize,
     limits: &Limits,
 ) -> Result<Option<Histogram>, ScanError> {
+    Ok(counted(filter, place, table, limits)?.map(|counted| counted.histogram(groups_max)))
+}
+
+/// As [`of_table`], as [`Histogram::json`] writes it: values are copied once, from the column into the text.
+///
+/// # Errors
+/// See [`ScanError`].
+pub fn json_of_table(
+    filter: &Filter,
+    place: usize,
+    table: &Table,
+    groups_max: usize,
+    limits: &Limits,
+) -> Result<Option<Vec<u8>>, ScanError> {
+    Ok(counted(filter, place, table, limits)?.map(|counted| counted.json(groups_max)))
+}
+
+/// What was counted over a table.
+enum Counted<'t> {
+    /// More values than can be held.
+    TooMany(Histogram),
+    Held {
+        kind: AttributeType,
+        domain: Domain<'t>,
+        by_code: ByCode,
+        /// Values of changed rows that have no code.
+        others: Vec<(Scalar, u64)>,
+        rows: u64,
+        nulls: u64,
+    },
+}
+
+fn counted<'t>(
+    filter: &Filter,
+    place: usize,
+    table: &'t Table,
+    limits: &Limits,
+) -> Result<Option<Counted<'t>>, ScanError> {
     limits.check()?;
     let used = &filter.attributes[place];
     let Some(column) = table.segment.column(used.name.as_str(), used.kind) else { return Ok(None) };
@@ -173,12 +212,12 @@ pub fn of_table(
     if changed.full || parts.iter().any(|part| part.full) {
         let observed = parts.iter().map(|part| part.map.len()).max().unwrap_or(0).max(changed.counts.len());
         let rows = parts.iter().map(|part| part.rows).sum::<u64>() + changed.rows;
-        return Ok(Some(Histogram::too_many(used.kind, observed as u64, (rows, changed.nulls))));
+        let seen = (rows, changed.nulls);
+        return Ok(Some(Counted::TooMany(Histogram::too_many(used.kind, observed as u64, seen))));
     }
 
     let mut by_code = sum(&parts);
-    let is_scalar = column.array.is_none();
-    let nulls_of_codes = if is_scalar { by_code.remove_null() } else { 0 };
+    let nulls_of_codes = if column.array.is_none() { by_code.remove_null() } else { 0 };
     let rows = parts.iter().map(|part| part.rows).sum::<u64>() + changed.rows;
     let nulls = parts.iter().map(|part| part.nulls).sum::<u64>() + nulls_of_codes + changed.nulls;
     let mut others = Vec::new();
@@ -188,7 +227,33 @@ pub fn of_table(
             None => others.push((value, count)),
         }
     }
-    Ok(Some(top(used.kind, &column.domain, by_code, others, groups_max, (rows, nulls))))
+    Ok(Some(Counted::Held { kind: used.kind, domain: column.domain, by_code, others, rows, nulls }))
+}
+
+impl Counted<'_> {
+    fn histogram(self, groups_max: usize) -> Histogram {
+        let (kind, domain, by_code, others, seen) = match self {
+            Self::TooMany(histogram) => return histogram,
+            Self::Held { kind, domain, by_code, others, rows, nulls } => (kind, domain, by_code, others, (rows, nulls)),
+        };
+        let pairs = by_code.pairs();
+        let observed = (pairs.len() + others.len()) as u64;
+        let pairs = most_frequent(pairs, groups_max);
+        let groups = pairs.into_iter().map(|(code, count)| (domain.value(code).to_owned(), count)).chain(others);
+        Histogram { observed, ..Histogram::of(kind, groups.collect(), groups_max, seen) }
+    }
+
+    fn json(self, groups_max: usize) -> Vec<u8> {
+        match self {
+            Self::Held { kind, domain, by_code, others, rows, nulls } if others.is_empty() => {
+                let pairs = by_code.pairs();
+                let seen = Seen { observed: pairs.len() as u64, exact: true, nulls, rows };
+                let pairs = most_frequent(pairs, groups_max);
+                seen.json(kind, pairs.into_iter().map(|(code, count)| (domain.value(code), count)))
+            }
+            counted => counted.histogram(groups_max).json(),
+        }
+    }
 }
 
 fn part(
@@ -255,28 +320,43 @@ fn sum(parts: &[Counts]) -> ByCode {
     ByCode::Map(map)
 }
 
-/// Picks the most frequent by code, then looks up their values: the order of codes is the order of values.
-fn top(
-    kind: hevlayer_filter::schema::AttributeType,
-    domain: &Domain<'_>,
-    by_code: ByCode,
-    others: Vec<(hevlayer_filter::schema::Scalar, u64)>,
-    groups_max: usize,
-    seen: (u64, u64),
-) -> Histogram {
-    let mut pairs = by_code.pairs();
-    let observed = (pairs.len() + others.len()) as u64;
+/// The most frequent, in order; equally frequent ones in the order of codes, which is that of values.
+fn most_frequent(mut pairs: Vec<(u64, u64)>, groups_max: usize) -> Vec<(u64, u64)> {
+    // One number that sorts as wanted, where both fit into it.
+    const HALF: u64 = u32::MAX as u64;
+    if pairs.iter().all(|(code, count)| *code <= HALF && *count <= HALF) {
+        let mut keys: Vec<u64> = pairs.iter().map(|(code, count)| (HALF - count) << 32 | code).collect();
+        if groups_max < keys.len() {
+            keys.select_nth_unstable(groups_max);
+            keys.truncate(groups_max);
+        }
+        keys.sort_unstable();
+        return keys.into_iter().map(|key| (key & HALF, HALF - (key >> 32))).collect();
+    }
     let order = |left: &(u64, u64), right: &(u64, u64)| right.1.cmp(&left.1).then(left.0.cmp(&right.0));
     if groups_max < pairs.len() {
         pairs.select_nth_unstable_by(groups_max, order);
         pairs.truncate(groups_max);
     }
-    if others.is_empty() {
-        // The order of codes is the order of values, and codes are compared more quickly.
-        pairs.sort_unstable_by(order);
-        let groups = pairs.into_iter().map(|(code, count)| (domain.value(code).to_owned(), count)).collect();
-        return Histogram { kind, groups, observed, exact: true, nulls: seen.1, rows: seen.0 };
+    pairs.sort_unstable_by(order);
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::most_frequent;
+
+    #[test]
+    fn large_counts_and_codes_keep_the_order() {
+        let small = vec![(3, 5), (1, 5), (2, 9), (9, 1), (4, 5)];
+        let large: Vec<(u64, u64)> = small.iter().map(|(code, count)| (code + (1 << 40), count << 33)).collect();
+        for groups_max in 0..=6 {
+            let expected: Vec<(u64, u64)> =
+                [(2, 9), (1, 5), (3, 5), (4, 5), (9, 1)].into_iter().take(groups_max).collect();
+            assert_eq!(most_frequent(small.clone(), groups_max), expected);
+            let expected: Vec<(u64, u64)> =
+                expected.into_iter().map(|(code, count)| (code + (1 << 40), count << 33)).collect();
+            assert_eq!(most_frequent(large.clone(), groups_max), expected);
+        }
     }
-    let groups = pairs.into_iter().map(|(code, count)| (domain.value(code).to_owned(), count)).chain(others);
-    Histogram { observed, ..Histogram::of(kind, groups.collect(), groups_max, seen) }
 }

@@ -26,29 +26,45 @@ pub struct Histogram {
     pub rows: u64,
 }
 
+/// What a histogram says beside its groups; see [`Histogram`].
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    observed: u64,
+    exact: bool,
+    nulls: u64,
+    rows: u64,
+}
+
+impl Seen {
+    fn json<'a>(&self, kind: AttributeType, groups: impl ExactSizeIterator<Item = (ScalarRef<'a>, u64)>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128 + groups.len() * 24);
+        out.extend_from_slice(format!("{{\"type\":\"{}\",\"groups\":[", kind.kind.name()).as_bytes());
+        let mut digits = itoa::Buffer::new();
+        for (index, (value, count)) in groups.enumerate() {
+            out.extend_from_slice(if index == 0 { b"[" } else { b",[" });
+            // Writing to a vector cannot fail.
+            let _ = match value {
+                ScalarRef::Text(text) => serde_json::to_writer(&mut out, text),
+                other => serde_json::to_writer(&mut out, &kind.kind.show(other)),
+            };
+            out.push(b',');
+            out.extend_from_slice(digits.format(count).as_bytes());
+            out.push(b']');
+        }
+        let Self { observed, exact, nulls, rows } = self;
+        let rest = format!("],\"observed\":{observed},\"exact\":{exact},\"nulls\":{nulls},\"rows\":{rows}}}");
+        out.extend_from_slice(rest.as_bytes());
+        out
+    }
+}
+
 impl Histogram {
     /// `{"type":…,"groups":[["value",count],…],"observed":…,"exact":…,"nulls":…,"rows":…}`; `type` is the values' own,
     /// of an array its elements'.
     #[must_use]
     pub fn json(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(128 + self.groups.len() * 24);
-        out.extend_from_slice(format!("{{\"type\":\"{}\",\"groups\":[", self.kind.kind.name()).as_bytes());
-        let mut digits = itoa::Buffer::new();
-        for (index, (value, count)) in self.groups.iter().enumerate() {
-            out.extend_from_slice(if index == 0 { b"[" } else { b",[" });
-            // Writing to a vector cannot fail.
-            let _ = match value.borrowed() {
-                ScalarRef::Text(text) => serde_json::to_writer(&mut out, text),
-                other => serde_json::to_writer(&mut out, &self.kind.kind.show(other)),
-            };
-            out.push(b',');
-            out.extend_from_slice(digits.format(*count).as_bytes());
-            out.push(b']');
-        }
-        let Self { observed, exact, nulls, rows, .. } = self;
-        let rest = format!("],\"observed\":{observed},\"exact\":{exact},\"nulls\":{nulls},\"rows\":{rows}}}");
-        out.extend_from_slice(rest.as_bytes());
-        out
+        let groups = self.groups.iter().map(|(value, count)| (value.borrowed(), *count));
+        Seen { observed: self.observed, exact: self.exact, nulls: self.nulls, rows: self.rows }.json(self.kind, groups)
     }
 
     fn of(kind: AttributeType, mut groups: Vec<(Scalar, u64)>, groups_max: usize, (rows, nulls): (u64, u64)) -> Self {

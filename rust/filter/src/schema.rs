@@ -2,7 +2,7 @@
 
 use crate::datetime;
 use hevlayer_doc::value::parse_uuid;
-use hevlayer_doc::{IdRef, ValueRef};
+use hevlayer_doc::{IdRef, Scalar as Stored, ValueRef};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::fmt;
@@ -104,17 +104,17 @@ impl Schema {
 }
 
 impl Kind {
+    /// Reads a scalar's type string.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "string" => Self::Text,
-            "int" => Self::Int,
-            "uint" => Self::Uint,
-            "float" => Self::Float,
-            "bool" => Self::Bool,
-            "uuid" => Self::Uuid,
-            "datetime" => Self::Datetime,
-            _ => return None,
+        Stored::parse(name).map(|scalar| match scalar {
+            Stored::String => Self::Text,
+            Stored::Int => Self::Int,
+            Stored::Uint => Self::Uint,
+            Stored::Float => Self::Float,
+            Stored::Bool => Self::Bool,
+            Stored::Uuid => Self::Uuid,
+            Stored::Datetime => Self::Datetime,
         })
     }
 

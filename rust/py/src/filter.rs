@@ -229,21 +229,23 @@ impl PyFilter {
         let mut filter = self.filter.clone();
         let place = filter.read_also(field, &self.schema.get().0).map_err(|error| refused(py, &error))?;
         let filter = &filter;
-        let histogram = match Source::of(source)? {
+        let json = match Source::of(source)? {
             Source::Rows(rows) => {
                 let records = Records(&rows.0.records);
-                work(py, || facet::rows::of_rows(filter, place, &records, groups_max, &limits).map(Some))?
+                let count = || facet::rows::of_rows(filter, place, &records, groups_max, &limits);
+                Some(work(py, || count().map(|histogram| histogram.json()))?)
             }
             Source::Scan(scan) => {
                 let scan = &*scan;
-                work(py, || facet::rows::of_rows(filter, place, scan, groups_max, &limits).map(Some))?
+                let count = || facet::rows::of_rows(filter, place, scan, groups_max, &limits);
+                Some(work(py, || count().map(|histogram| histogram.json()))?)
             }
             Source::Columns(columns) => {
                 let table = &columns.0;
-                work(py, || facet::codes::of_table(filter, place, &read(table), groups_max, &limits))?
+                work(py, || facet::codes::json_of_table(filter, place, &read(table), groups_max, &limits))?
             }
         };
-        Ok(histogram.map(|histogram| PyBytes::new(py, &histogram.json())))
+        Ok(json.map(|json| PyBytes::new(py, &json)))
     }
 }
 

@@ -164,6 +164,9 @@ def test_a_new_epoch_and_old_rows_have_no_columns(origin: OriginEngine, tmp_path
     cached.build()
     assert cached.columns(NOW_MS + TTL_MS - 1) is not None
     assert cached.columns(NOW_MS + TTL_MS) is None
+    # Nobody can use it any more.
+    assert cached.engine.column_files() == []
+    cached.build()
     same(cached)
     made(cached.engine.clear(NAME, in_place=True))
     assert cached.columns() is None

@@ -31,6 +31,10 @@ ROWS_MIN = 500
 # Columns are built anew when one row in so many has changed, and more than a few.
 CHANGED_SHARE = 8
 CHANGED_ROWS_MIN = 1_000
+# And when the changes take so much memory in this process.
+CHANGED_BYTES_MAX = 16 << 20
+# Columns that no process read for so long go, whatever the budget: their upkeep costs every write a little.
+UNUSED_MS_MAX = 24 * 3_600_000
 # The next build of a namespace waits for so many times what the last one took, and after a failure for a while.
 AGAIN_TIMES = 20.0
 AGAIN_SECONDS_MIN = 0.5
@@ -103,13 +107,22 @@ class Build:
 Step: TypeAlias = Drop | Build
 
 
-def plan_columns(files: Sequence[ColumnFile], demands: Mapping[str, Demand], now: float, bytes_max: int) -> list[Step]:
-    """What to do next: at most one build, and before it what makes room for it. Pure."""
+def plan_columns(
+    files: Sequence[ColumnFile], demands: Mapping[str, Demand], now: float, now_ms: int, bytes_max: int
+) -> list[Step]:
+    """What to do next: at most one build, and before it what makes room for it. Pure.
+
+    Args:
+        now: seconds of the monotonic clock, as in the demands.
+        now_ms: epoch milliseconds, as in the files.
+    """
     held = {file.namespace: file for file in files}
     wanted = _next_build(held, demands, now, bytes_max)
-    staying = [file for file in files if wanted is None or file.namespace != wanted.namespace]
+    others = [file for file in files if wanted is None or file.namespace != wanted.namespace]
+    unused = [file for file in others if now_ms - file.used_ms > UNUSED_MS_MAX]
+    staying = [file for file in others if file not in unused]
     room = bytes_max - (0 if wanted is None else _size(wanted, held, demands))
-    steps: list[Step] = []
+    steps: list[Step] = [Drop(file.namespace, "unused") for file in unused]
     taken = sum(file.bytes for file in staying)
     for file in sorted(staying, key=lambda file: file.used_ms):
         if taken <= room:
@@ -147,7 +160,7 @@ def _attributes(wanted: Iterable[str], file: ColumnFile | None) -> tuple[str, ..
 def is_worn(file: ColumnFile) -> bool:
     """Whether so many rows changed that building anew pays."""
     changed = max(file.changed_rows, file.superseded_rows)
-    return changed > max(CHANGED_ROWS_MIN, file.rows // CHANGED_SHARE)
+    return file.changed_bytes > CHANGED_BYTES_MAX or changed > max(CHANGED_ROWS_MIN, file.rows // CHANGED_SHARE)
 
 
 def _size(build: Build, held: Mapping[str, ColumnFile], demands: Mapping[str, Demand]) -> int:
@@ -247,7 +260,7 @@ class Columns:
         await self._catch_up(await keeper.column_files())
         files = await keeper.column_files()
         await self._look_at_rows(keeper, files)
-        for step in plan_columns(files, self._demands, self._clock.monotonic(), self._bytes_max):
+        for step in plan_columns(files, self._demands, self._clock.monotonic(), self._clock.now_ms(), self._bytes_max):
             if isinstance(step, Drop):
                 await keeper.drop_columns(step.namespace)
                 self._metrics.count_columns_dropped(step.reason)

@@ -1,7 +1,7 @@
 """The HTTP library's part that both classes share: how a client is set up, and what its errors mean."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
@@ -28,12 +28,12 @@ _NEVER_CONNECTED = "client error (Connect)"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that is ready to be sent."""
+    """A request that is ready to be sent. Its headers hold a key, so no print of it shows them."""
 
     method: str
     url: str
-    headers: Mapping[str, str]
-    content: bytes | None
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes | None = field(repr=False)
     timeout_seconds: float
 
     @property

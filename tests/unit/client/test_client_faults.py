@@ -305,6 +305,12 @@ async def test_the_gateway_is_asked_first(serve, open_around):
     assert direct.connections == 0
 
 
+async def test_a_gateway_without_a_key_is_gone_around_with_turbopuffer_s(serve, open_client):
+    direct = serve(OK)
+    await query(open_client(refused_url(), turbopuffer_api_key=DIRECT_KEY, turbopuffer_url=direct.url))
+    assert direct.requests[0].headers["authorization"] == f"Bearer {DIRECT_KEY}"
+
+
 async def test_not_around_when_it_is_switched_off(open_around):
     client, direct = open_around(OK, fallback_to_turbopuffer=False, max_retries=0)
     with pytest.raises(hevlayer.HevlayerConnectionError):

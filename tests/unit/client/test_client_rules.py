@@ -9,6 +9,7 @@ import pytest
 import hevlayer
 from hevlayer.client.connection import connection_of
 from hevlayer.client.errors import HevlayerConnectionError, RawAnswer, error_of
+from hevlayer.client.operation import Prepared
 from hevlayer.client.waiting import Wait
 
 POLICY = hevlayer.RetryPolicy(chance=lambda: 0.0)
@@ -126,7 +127,9 @@ def test_what_cannot_be_used(options, words):
 
 def test_keys_are_not_shown():
     client = hevlayer.Hevlayer(base_url="http://a", api_key="gk-secret", turbopuffer_api_key="tk-secret")
-    for text in (repr(client), repr(client._core)):
+    request = client._core.request(Prepared("GET", "/", {}, None, None), None)
+    assert request.headers["authorization"] == "Bearer gk-secret"
+    for text in (repr(client), repr(client._core), repr(request)):
         assert "secret" not in text
     client.close()
 

@@ -1,5 +1,5 @@
-"""Writes the client's methods from the table in `hevlayer.client.api`, and the synchronous class from the asynchronous
-one; with `--check` says which files are out of date."""
+"""Writes the client's methods, and the table of its page, from `hevlayer.client.api`, and the synchronous class from
+the asynchronous one; with `--check` says which files are out of date."""
 
 import re
 import subprocess
@@ -17,8 +17,11 @@ sys.modules["hevlayer.client"] = _folder
 
 from hevlayer.client import models  # noqa: E402
 from hevlayer.client.api import GROUPS  # noqa: E402
-from hevlayer.client.operation import Operation, Param  # noqa: E402
+from hevlayer.client.operation import Direct, Operation, Param  # noqa: E402
 
+PAGE = CLIENT.parents[2] / "docs" / "client.md"
+_PAGE_BEGIN = "<!-- operations: written by scripts/make_client.py -->"
+_PAGE_END = "<!-- operations: end -->"
 _NOTE = "# Written by scripts/make_client.py; change hevlayer/client/api.py, then run it again."
 _SYNC_NOTE = "# Written by scripts/make_client.py from hevlayer/client/aio; change that, then run it again."
 # Written by hand under aio; its counterpart is made from it.
@@ -156,6 +159,23 @@ def formatted(path: Path, text: str) -> str:
     return text
 
 
+def operations_table() -> str:
+    """Every operation with its route, for the page."""
+    rows = ["| Method | Route | What it does | |", "|---|---|---|---|"]
+    for _, operations in GROUPS.values():
+        for each in operations:
+            direct = {Direct.NEVER: "", Direct.ALWAYS: "*direct*", Direct.BY_BODY: "*direct*, by its body"}[each.direct]
+            rows.append(f"| `{each.name}` | `{each.method} {each.path}` | {each.summary} | {direct} |")
+    return "\n".join(rows)
+
+
+def page() -> str:
+    """The page with its table as it should be."""
+    before, _, rest = PAGE.read_text().partition(_PAGE_BEGIN)
+    _, _, after = rest.partition(_PAGE_END)
+    return f"{before}{_PAGE_BEGIN}\n\n{operations_table()}\n\n{_PAGE_END}{after}"
+
+
 def files() -> dict[Path, str]:
     """Every file that is written, with its text."""
     written = {}
@@ -165,7 +185,7 @@ def files() -> dict[Path, str]:
         written[CLIENT / "sync" / f"{name}.py"] = to_sync(text)
     for name in _BY_HAND:
         written[CLIENT / "sync" / f"{name}.py"] = to_sync((CLIENT / "aio" / f"{name}.py").read_text())
-    return {path: formatted(path, text) for path, text in written.items()}
+    return {**{path: formatted(path, text) for path, text in written.items()}, PAGE: page()}
 
 
 def main(arguments: list[str]) -> int:

@@ -10,8 +10,22 @@ from hevlayer.cli.layer.exits import MEANINGS
 _INTRODUCTION = """\
 `layer` is the gateway's API from a terminal. It comes with the extra `cli`: `pip install 'hevlayer[cli]'`.
 
+```sh
+export LAYER_GATEWAY_URL=http://127.0.0.1:8080 LAYER_GATEWAY_API_KEY=…
+layer namespaces list
+layer query films --bm25 title "lost city" --include title --include year --tag demo --raw-query "lost city"
+layer query films --vector @vector.json --filter '["year", "Gte", 1990]' --json | jq '.rows[].id'
+layer fetch films 17 42
+layer scan films --values genre
+layer warm start films
+layer history search films --tag demo
+```
+
 * Data goes to standard output, everything else (progress, notes, errors) to standard error. Colours and progress bars
   appear on a terminal only; `NO_COLOR` turns colours off there too.
+* `--json` prints what the API answered, fields of later versions included: one document, or for lists one line for each
+  entry. Errors are then JSON on standard error: `error`, `message`, `status`, `request_id`.
+* Text of others is shown with its control characters escaped, so that no document can command a terminal.
 * Every option can be set by the variable in its row, also for scripts and images; the command line wins, and an empty
   variable counts as not set. Keys come from the environment only, and are never printed.
 * `layer completion bash`, `zsh` or `fish` prints the script that completes commands; its help says where it goes."""

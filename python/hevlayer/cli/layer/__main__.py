@@ -1,8 +1,6 @@
 """`python -m hevlayer.cli.layer`: the same as `layer`."""
 
-import sys
-
-from hevlayer.cli.layer import main
+from hevlayer.cli.layer import console
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

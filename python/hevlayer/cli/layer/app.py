@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -46,6 +47,14 @@ class Commands(click.Group):
         module, name = found
         command: click.Command = getattr(import_module(f"hevlayer.cli.layer.{module}"), name)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Who reads our output has had enough; a message about that would help nobody.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return DONE
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -90,8 +99,4 @@ def run(argv: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("layer: interrupted", err=True)
         return INTERRUPTED
-    except BrokenPipeError:
-        # Who read our output has had enough; a message about that would help nobody.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     return status if isinstance(status, int) else DONE

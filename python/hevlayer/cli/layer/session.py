@@ -9,11 +9,20 @@ import click
 import orjson
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from hevlayer.cli.layer.bridge import bridged
 from hevlayer.cli.layer.exits import REFUSED, UNREACHABLE
 from hevlayer.cli.layer.kinds import SECONDS
 from hevlayer.cli.layer.options import EnvironmentOption, option
 from hevlayer.cli.layer.output import new_console, safe
-from hevlayer.client import Hevlayer, HevlayerConnectionError, HevlayerError, HevlayerWaitError, JobBase, LayerModel
+from hevlayer.client import (
+    AsyncHevlayer,
+    Hevlayer,
+    HevlayerConnectionError,
+    HevlayerError,
+    HevlayerWaitError,
+    JobBase,
+    LayerModel,
+)
 
 TIMEOUT_SECONDS = 60.0
 WAIT_SECONDS = 3600.0
@@ -31,11 +40,12 @@ class Session:
         self.as_json = as_json
         self._command = command
         try:
-            self.client = Hevlayer(
+            client = AsyncHevlayer(
                 base_url=url, timeout_seconds=timeout, max_retries=retries, fallback_to_turbopuffer=fallback
             )
         except ValueError as error:
             raise click.UsageError(str(error).replace("base_url", "--url")) from error
+        self.client, self.close = bridged(client)
 
     def note(self, text: str) -> None:
         """A line for people, on standard error."""
@@ -130,10 +140,11 @@ class GatewayCommand(click.Command):
         session = Session(ctx.command_path, **common)
         ctx.obj = session
         try:
-            with session.client:
-                return super().invoke(ctx)
+            return super().invoke(ctx)
         except HevlayerError as error:
             return session.fail(error)
+        finally:
+            session.close()
 
 
 class GatewayGroup(click.Group):

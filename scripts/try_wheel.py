@@ -60,6 +60,14 @@ def refuse_machine_paths(wheel: Path) -> None:
                     raise SystemExit(f"{wheel.name}: {name} names this machine: {content[at : at + 100]!r}")
 
 
+def want_a_hint_from_layer(environment: Path) -> None:
+    """`layer` without the packages of its extra says in one sentence what to install."""
+    finished = subprocess.run([environment / "bin/layer"], capture_output=True, text=True, check=False, timeout=60)
+    lines = finished.stderr.splitlines()
+    if finished.returncode != 2 or len(lines) != 1 or "pip install 'hevlayer[cli]'" not in lines[0]:
+        raise SystemExit(f"layer without its extra ended with {finished.returncode} and said {finished.stderr!r}")
+
+
 def main() -> None:
     wheel = Path(sys.argv[1]).resolve()
     refuse_machine_paths(wheel)
@@ -67,6 +75,7 @@ def main() -> None:
         environment = Path(folder) / "venv"
         venv.create(environment, with_pip=True)
         subprocess.run([environment / "bin/python", "-m", "pip", "install", "--quiet", str(wheel)], check=True)
+        want_a_hint_from_layer(environment)
         port = free_port()
         base = f"http://127.0.0.1:{port}"
         log = Path(folder) / "dev.log"

@@ -226,6 +226,8 @@ def test_the_comparison_divides_the_gateway_by_the_direct_endpoint(report):
         for name in ("direct", "gateway")
     )
     assert ratios["text"]["p50"] == pytest.approx(gateway / direct, rel=1e-4)
+    speeds = [report["targets"][name]["operations"][ALL]["per_second"] for name in ("direct", "gateway")]
+    assert ratios[ALL]["per_second"] == pytest.approx(speeds[1] / speeds[0], rel=1e-4)
     # A throughput of one operation within a mix would say nothing.
     assert [name for name, values in ratios.items() if "per_second" in values] == [ALL]
 

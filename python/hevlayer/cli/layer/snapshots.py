@@ -47,7 +47,7 @@ def snapshot() -> None:
 @option("--limit", type=click.IntRange(1, LISTED_MAX), default=LISTED_DEFAULT, help="Show so many at most.")
 @click.pass_obj
 def list_(session: Session, namespace: str, limit: int) -> None:
-    """List the snapshots of a NAMESPACE, newest first. As JSON: a line for each."""
+    """List the snapshots of a NAMESPACE that its policy asks for, newest first. As JSON: a line for each."""
     entries = session.client.list_namespace_history(namespace, limit=limit)
     show_rows(_LIST, (dump(entry) for entry in entries), as_json=session.as_json)
 
@@ -82,7 +82,10 @@ def create(
     wait: float,
     detach: bool,
 ) -> None:
-    """Count the values of a FIELD in a NAMESPACE. Prints the job, whose SHA names the snapshot."""
+    """Count the values of a FIELD in a NAMESPACE. Prints the job, whose SHA names the snapshot.
+
+    A snapshot that was asked for is not in the list; its SHA shows it.
+    """
     body = {"field": field, "filters": joined(filters), "source": source}
     given = {name: value for name, value in body.items() if value is not None}
     job = session.client.create_snapshot(namespace, given)

@@ -67,9 +67,11 @@ def test_the_client_and_the_commands_answer_as_shown(dev):
     assert any(line.startswith("layer_query_duration_seconds_count") for line in metrics)
 
 
-def test_the_readme_s_program_and_commands_answer(dev):
-    (program,) = blocks("python", README)
-    assert "Alien" in run(dev, sys.executable, "-c", program)
+def test_the_readme_s_programs_and_commands_answer(dev):
+    programs = blocks("python", README)
+    assert len(programs) == 2
+    for program in programs:
+        assert "Alien" in run(dev, sys.executable, "-c", program)
     need_curl()
     commands = next(each for each in blocks("sh", README) if each.startswith("curl"))
     told = run(dev, "bash", "-euc", commands.replace("curl ", "curl -sS --fail -w '\\n' "))

@@ -12,7 +12,7 @@ PAGES = pages(ROOT / "docs")
 # A page of a family of routes that lost its examples would pass otherwise.
 FAMILIES = (
     *("query", "write", "fetch", "namespaces", "sharding", "scans", "result-count", "warm", "history", "metrics"),
-    "health",
+    *("health", "snapshots"),
 )
 # What changes nothing, and may be asked again until the answer is the one shown.
 READS = ("/query", "/documents", "/result-count")

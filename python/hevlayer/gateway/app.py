@@ -50,7 +50,7 @@ from hevlayer.gateway.reads import Reads
 from hevlayer.gateway.relay import Relay, RelayRoutes
 from hevlayer.gateway.router import QuickHandler, RouteHandler, Router
 from hevlayer.gateway.routes import ROUTES
-from hevlayer.gateway.scan import CacheAccess, CachedScans, Columns, Results, ScanRoutes, Scans
+from hevlayer.gateway.scan import CacheAccess, CachedScans, Columns, Results, ScanRoutes, Scans, SnapshotScans
 from hevlayer.gateway.shards.backfill import LEASE as BACKFILL_LEASE
 from hevlayer.gateway.shards.backfill import Backfill
 from hevlayer.gateway.shards.defaults import WriteShards
@@ -59,6 +59,7 @@ from hevlayer.gateway.shards.gather import Scatterer
 from hevlayer.gateway.shards.routes import ShardRoutes
 from hevlayer.gateway.shared import SharedState
 from hevlayer.gateway.snapshots.assembly import Snapshots
+from hevlayer.gateway.snapshots.step import SnapshotStep
 from hevlayer.gateway.spool import BodyMemory, Intake, Spool
 from hevlayer.gateway.trail import Trail
 from hevlayer.gateway.warm import AutoWarm, HintRoutes, WarmRoutes, Warms
@@ -264,17 +265,6 @@ class Gateway:
         auto_warm = AutoWarm(warms, self.supervisor.spawn, self.clock, rows_max=config.warm_rows_max)
         self.columns = Columns(self.cache, self.metrics, self.clock, bytes_max=config.columns_bytes_max)
         self.cached_scans = CachedScans(self.cache, self.columns)
-        self.scans = Scans(
-            reads,
-            self.jobs,
-            results,
-            self.registry,
-            self.metrics,
-            self.clock,
-            mode=Mode(config.consistency),
-            watermark_age_ms_max=config.watermark_age_ms_max,
-            cache=CacheAccess(self.cached_scans, owners, auto_warm.start),
-        )
         self.snapshots = Snapshots(
             config,
             self.objects,
@@ -286,10 +276,25 @@ class Gateway:
             self.shared.leases,
             self.clock,
             trusted=not self.authenticator.passes_through,
+            rng=self.rng,
+        )
+        self.scans = Scans(
+            reads,
+            self.jobs,
+            results,
+            self.registry,
+            self.metrics,
+            self.clock,
+            mode=Mode(config.consistency),
+            watermark_age_ms_max=config.watermark_age_ms_max,
+            cache=CacheAccess(self.cached_scans, owners, auto_warm.start),
+            snapshots=SnapshotScans(self.snapshots.latest),
         )
         scan_routes = ScanRoutes(self.scans, self.jobs, results)
         exchanges = RelayedExchanges(self.relay, self.bearers, self.clock)
-        hints = HintRoutes(exchanges, warms, rows_max=config.warm_rows_max)
+        hints = HintRoutes(
+            exchanges, warms, SnapshotStep(self.snapshots.latest, self.grants), rows_max=config.warm_rows_max
+        )
         self.backfill = Backfill(
             self.shards,
             reads,

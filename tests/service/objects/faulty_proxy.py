@@ -12,7 +12,8 @@ class FaultyProxy:
     `refuse`: connections are reset at once. `hang`: nothing is answered. `answer`: this is answered to each request
     instead of the server's own, `answers_left` times, and the connection closed if `answer_ends`. `lose_answers`: so
     many requests reach the server and then the connection is reset. `cut_after`: an answer is cut after so many bytes,
-    `cuts` times. `delay_seconds`: before each chunk of an answer.
+    `cuts` times. `cut_request`: only so many bytes of a request reach the server, as when the client dies.
+    `delay_seconds`: before each chunk of an answer.
     """
 
     def __init__(self, upstream: Path) -> None:
@@ -32,6 +33,7 @@ class FaultyProxy:
         self.lose_answers = 0
         self.cut_after: int | None = None
         self.cuts = 0
+        self.cut_request: int | None = None
         self.delay_seconds = 0.0
         self.requests.clear()
 
@@ -77,7 +79,10 @@ class FaultyProxy:
                     continue
                 if upstream is None:
                     upstream = await asyncio.open_unix_connection(str(self._upstream))
-                upstream[1].write(request)
+                upstream[1].write(request[: self.cut_request])
+                if self.cut_request is not None:
+                    await upstream[1].drain()
+                    break
                 answer = await self._read_message(upstream[0], head=request.startswith(b"HEAD "))
                 if answer is None:
                     break

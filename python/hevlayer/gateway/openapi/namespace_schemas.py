@@ -158,7 +158,15 @@ SCHEMAS: dict[str, Schema] = {
             "documents": obj(
                 {**_STEP["properties"], "job": ref("WarmJob")}, ["enabled", "status"], "With its job when one runs."
             ),
-            "snapshots": _STEP,
+            "snapshots": obj(
+                {
+                    **_STEP["properties"],
+                    "key": string("Of the newest snapshot in the object store."),
+                    "watermark_ms": ref("Watermark"),
+                    "sha": string(),
+                },
+                ["enabled", "status"],
+            ),
         },
         ["status", "namespace", "turbopuffer", "documents", "snapshots"],
     ),

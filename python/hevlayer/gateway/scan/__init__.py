@@ -5,5 +5,6 @@ from hevlayer.gateway.scan.columns import Columns
 from hevlayer.gateway.scan.results import Results
 from hevlayer.gateway.scan.routes import ScanRoutes
 from hevlayer.gateway.scan.service import CacheAccess, Scans
+from hevlayer.gateway.scan.snapshot import SnapshotScans
 
-__all__ = ["CacheAccess", "CachedScans", "Columns", "Results", "ScanRoutes", "Scans"]
+__all__ = ["CacheAccess", "CachedScans", "Columns", "Results", "ScanRoutes", "Scans", "SnapshotScans"]

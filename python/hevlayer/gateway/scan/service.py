@@ -40,11 +40,13 @@ from hevlayer.gateway.scan.request import (
 from hevlayer.gateway.scan.request import Source as ScanSource
 from hevlayer.gateway.scan.results import Results
 from hevlayer.gateway.scan.schemas import SCHEMA_SECONDS, Schemas
+from hevlayer.gateway.scan.snapshot import CountedBefore, SnapshotScans, values_of
+from hevlayer.gateway.snapshots.place import place_of
 from hevlayer.kernels.filters import FilterRefusedError
 
 log = logging.getLogger("hevlayer.scan")
 
-ORIGIN, CACHE = "origin", "cache"
+ORIGIN, CACHE, SNAPSHOT = "origin", "cache", "snapshot"
 # A schema that knows an attribute too little is asked for again at most this often.
 SCHEMA_SECONDS_MIN = 1.0
 DEFAULT_ID_TYPE = "string"
@@ -143,10 +145,12 @@ class Scans:
         mode: ReadMode,
         watermark_age_ms_max: int,
         cache: CacheAccess | None = None,
+        snapshots: SnapshotScans | None = None,
     ) -> None:
         self._reads = reads
         self._schemas = Schemas(reads, clock)
         self._cache = cache
+        self._snapshots = snapshots
         self._jobs = jobs
         self._results = results
         self._registry = registry
@@ -230,8 +234,18 @@ class Scans:
     # --- counts ------------------------------------------------------------------------------------------------------
 
     async def count(self, caller: Caller, request: ScanRequest) -> dict[str, object]:
-        """The answer of a scan in mode count. Raises: as `OriginScan.count` and `plan_source`; CachedScanError."""
+        """The answer of a scan in mode count.
+
+        Raises: as `SnapshotScans.count`, `OriginScan.count` and `plan_source`; CachedScanError.
+        """
         started = self._clock.monotonic()
+        before = await self._counted_before(caller, request)
+        if before is not None:
+            told = Counted(before.count)
+            await self._measured(caller, Mode.COUNT.value, request.selector, SNAPSHOT, lambda: _at_once(told))
+            answer = {"count": before.count, "served_by": SNAPSHOT, "snapshot_sha": before.snapshot.sha}
+            elapsed_ms = self._elapsed_ms(started)
+            return {**answer, "watermark_ms": before.snapshot.watermark_ms, "elapsed_ms": elapsed_ms}
         cached = await self.open_cached(caller, request)
         if cached is not None:
             with _otherwise(request.source):
@@ -248,6 +262,17 @@ class Scans:
         if watermark_ms is not None:
             answer["watermark_ms"] = scan.watermark_ms or watermark_ms
         return {**answer, "elapsed_ms": self._elapsed_ms(started)}
+
+    async def _counted_before(self, caller: Caller, request: ScanRequest) -> CountedBefore | None:
+        if self._snapshots is None:
+            return None
+        return await self._snapshots.count(*self._place(caller), request)
+
+    def _place(self, caller: Caller) -> tuple[str, str | None]:
+        """What the store of snapshots calls the namespace, and the identity of the one that is there now."""
+        view = self._registry.touch(caller.namespace, caller.credential.scope)
+        identity = caller.identity or view.created_at
+        return place_of(caller.namespace, caller.credential.trusted, identity), identity
 
     async def result_count(self, caller: Caller, request: ResultCountRequest) -> dict[str, object]:
         """The answer of a result count. Raises: as `OriginScan.count`."""
@@ -287,8 +312,10 @@ class Scans:
         """Starts a scan in mode ids or values. One that fails at once is no job: its error is raised.
 
         Raises: ValidationError; RefusedReadError: the upstream's answer to the metadata read, or to the first page.
-            UpstreamError; JobTableFullError, JobStoreError.
+            UpstreamError; JobTableFullError, JobStoreError. As `SnapshotScans.values`.
         """
+        if request.source is ScanSource.SNAPSHOT and self._snapshots is not None:
+            return await self._values_of_snapshot(caller, request, self._snapshots)
         cached = await self.open_cached(caller, request)
         metadata = await self.metadata(caller)
         id_type = read_id_type(metadata)
@@ -353,6 +380,28 @@ class Scans:
             raise failures[0]
         return await self._jobs.get(JobKind.SCAN, caller.namespace, caller.scope, job.id)
 
+    async def _values_of_snapshot(self, caller: Caller, request: ScanRequest, snapshots: SnapshotScans) -> JobRecord:
+        snapshot, facet = await snapshots.values(*self._place(caller), request)
+
+        async def work(job: RunningJob) -> None:
+            await self._finish_values(job, values_of(facet), FieldType(facet.type.removeprefix(_ARRAY), False))
+
+        return await self._jobs.start(
+            JobKind.SCAN,
+            caller.namespace,
+            caller.scope,
+            self._counted(caller, request, work),
+            details={
+                "mode": request.mode.value,
+                "source": request.source.value,
+                "effective_source": SNAPSHOT,
+                "field": request.field,
+                "snapshot_sha": snapshot.sha,
+                "watermark_ms": snapshot.watermark_ms,
+            },
+            stable_as_of_ms=snapshot.watermark_ms,
+        )
+
     async def _from_cache(self, job: RunningJob, scan: CachedScan, id_type: str, field: FieldType | None) -> None:
         writer = self._results.writer(job.record)
         if field is None:
@@ -383,7 +432,7 @@ class Scans:
         await self._finish_values(job, values, field, truncated=truncated)
 
     async def _finish_values(
-        self, job: RunningJob, values: list[ValueCount], field: FieldType, *, truncated: bool
+        self, job: RunningJob, values: list[ValueCount], field: FieldType, *, truncated: bool = False
     ) -> None:
         writer = self._results.writer(job.record)
         await writer.finish_values(values, field.name, truncated=truncated)
@@ -427,6 +476,10 @@ def _otherwise(source: ScanSource) -> Iterator[None]:
         if source is ScanSource.CACHE:
             raise
         log.warning("cached rows cannot be scanned, using the upstream", extra={"error": error.message})
+
+
+async def _at_once(counted: Counted) -> Counted:
+    return counted
 
 
 def _live(counted: Counted) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """Puts the parts of snapshots together over the gateway's."""
 
+import random
 from collections.abc import Mapping
 
 from hevlayer.clock import Clock, Supervisor
@@ -43,6 +44,7 @@ class Snapshots:
         clock: Clock,
         *,
         trusted: bool,
+        rng: random.Random,
     ) -> None:
         """`trusted`: callers show the gateway's own key, so a namespace is known by its name alone."""
         self._clock = clock
@@ -56,7 +58,7 @@ class Snapshots:
         )
         self.latest = LatestSnapshots(self._store, Mirror(cache), clock)
         self.writer = SnapshotWriter(
-            self._store, self.latest, self._policies, reads, bearers, registry, metrics, clock, trusted=trusted
+            self._store, self.latest, self._policies, reads, bearers, registry, metrics, clock, trusted=trusted, rng=rng
         )
 
     def serve(self, jobs: Jobs, scans: OpensScans, grants: Grants, settled: SettledCut) -> Mapping[str, RouteHandler]:

@@ -79,11 +79,13 @@ class Materialiser:
                 progress(done / (len(types) + 1), row_count)
         return Histogram(row_count, tuple(facets), tuple(skipped))
 
-    async def count_settled(self, types: Mapping[str, str], cut_ms: int) -> Settled:
+    async def count_settled(self, types: Mapping[str, str], cut_ms: int) -> Settled | None:
         """The same, and whether every row of the namespace was counted, each field's at the same moment.
 
-        Raises: as `count`.
+        None: rows have later stamps, so that it is of no use to begin. Raises: as `count`.
         """
+        if await self._rows([STAMP_ATTRIBUTE, "Gt", cut_ms]):
+            return None
         histogram = await self.count(types, cut_ms)
         # In this order: after it a row with a later stamp can only be one that the next snapshot tells of.
         later = await self._rows([STAMP_ATTRIBUTE, "Gt", cut_ms])

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from hevlayer.clock import Clock
+from hevlayer.clock import Backoff, Clock
 from hevlayer.errors import LayerError, UpstreamError, ValidationError
 from hevlayer.gateway.auth import BackgroundBearers
 from hevlayer.gateway.consistency import NamespaceView, Status
@@ -26,11 +27,19 @@ TURN_SECONDS = 1.0
 RULES_SECONDS = 30.0
 PRUNE_SECONDS = 3_600.0
 # After counts that were not of one moment, or that failed.
-AGAIN_SECONDS = 15.0
+AGAIN = Backoff(initial_seconds=2.0, cap_seconds=60.0)
+TRIES_COUNTED_MAX = 10
 WRITES_AT_ONCE = 4
 WRITE_SECONDS_MAX = 1_800.0
 
 log = logging.getLogger("hevlayer.snapshots")
+
+
+class _Again(NamedTuple):
+    """After so many looks in a row that came to nothing, the next one is not before `at`, in monotonic seconds."""
+
+    tries: int
+    at: float
 
 
 class Outcome(Enum):
@@ -99,6 +108,7 @@ class SnapshotWriter:
         clock: Clock,
         *,
         trusted: bool,
+        rng: random.Random,
     ) -> None:
         self._store = store
         self._latest = latest
@@ -109,8 +119,9 @@ class SnapshotWriter:
         self._metrics = metrics
         self._clock = clock
         self._trusted = trusted
+        self._rng = rng
         self._known: dict[str, _Progress] = {}
-        self._again_at: dict[str, float] = {}
+        self._again: dict[str, _Again] = {}
         self._working: dict[str, asyncio.Task[None]] = {}
         self._gate = asyncio.Semaphore(WRITES_AT_ONCE)
         # Places with a policy of their own, as of the last listing.
@@ -148,7 +159,7 @@ class SnapshotWriter:
         views = {entry.namespace: entry.view for entry in self._watch if not entry.scope}
         for gone in self._known.keys() - views.keys() - self._working.keys():
             del self._known[gone]
-            self._again_at.pop(gone, None)
+            self._again.pop(gone, None)
         governed = {namespace_in(place) for place in self._governed} | self._policies.configured
         for namespace in governed:
             view = views.get(namespace)
@@ -175,7 +186,8 @@ class SnapshotWriter:
     def _may_be_due(self, namespace: str, view: NamespaceView) -> bool:
         known = self._known.get(namespace)
         now = self._clock.monotonic()
-        if now < self._again_at.get(namespace, now) or view.status is not Status.STABLE:
+        again = self._again.get(namespace)
+        if (again is not None and now < again.at) or view.status is not Status.STABLE:
             return False
         if known is None or known.rules_until <= now:
             return True
@@ -207,11 +219,10 @@ class SnapshotWriter:
         now = self._clock.monotonic()
         self._metrics.observe_snapshot(namespace, outcome.value, now - started)
         if outcome in (Outcome.FAILED, Outcome.UNSETTLED):
-            known = self._known.get(namespace)
-            pause = AGAIN_SECONDS if known is None else min(AGAIN_SECONDS, known.rules.interval_ms / 1000)
-            self._again_at[namespace] = now + pause
+            tried = self._again.get(namespace, _Again(0, now)).tries
+            self._again[namespace] = _Again(tried + 1, now + AGAIN.delay(min(tried, TRIES_COUNTED_MAX), self._rng))
         else:
-            self._again_at.pop(namespace, None)
+            self._again.pop(namespace, None)
 
     async def _look(self, namespace: str, view: NamespaceView) -> Outcome | None:
         """None: there was nothing to count now."""
@@ -250,7 +261,7 @@ class SnapshotWriter:
         if identity != view.created_at:
             return Outcome.UNSETTLED
         settled = await Materialiser(self._reads, target).count_settled(types, watermark_ms)
-        if not settled.at_one_moment:
+        if settled is None or not settled.at_one_moment:
             return Outcome.UNSETTLED
         snapshot = await asyncio.to_thread(
             Snapshot.of, place, watermark_ms, settled.histogram, identity=view.created_at

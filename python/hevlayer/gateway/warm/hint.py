@@ -1,6 +1,7 @@
 """The cache-warm hint: the upstream's answer, and what each of our steps did."""
 
 from collections.abc import Mapping
+from typing import Protocol
 from urllib.parse import parse_qsl
 
 from hevlayer.errors import CacheColdError, LayerError, ValidationError
@@ -55,12 +56,20 @@ def describe_documents(outcome: Started | Complete | TooLarge | LayerError) -> d
     return {"enabled": True, "status": "skipped", "reason": outcome.message}
 
 
+class HintStep(Protocol):
+    """A step that is done elsewhere."""
+
+    async def run(self, context: RouteContext) -> dict[str, object]:
+        """The report on it. Never fails."""
+
+
 class HintRoutes:
     """GET /v1/namespaces/{ns}/hint_cache_warm."""
 
-    def __init__(self, exchanges: Exchanges, warms: Warms, *, rows_max: int) -> None:
+    def __init__(self, exchanges: Exchanges, warms: Warms, snapshots: HintStep, *, rows_max: int) -> None:
         self._exchanges = exchanges
         self._warms = warms
+        self._snapshots = snapshots
         self._rows_max = rows_max
 
     async def hint_cache_warm(self, context: RouteContext) -> Response:
@@ -78,7 +87,7 @@ class HintRoutes:
             report["documents"] = await self._warm(context, page_rows) if asked["documents"] else _SKIPPED
         except RefusedReadError as refusal:
             return relayed_answer(refusal.answered, refusal.answer)
-        report["snapshots"] = {"enabled": True, "status": "no_snapshot"} if asked["snapshots"] else _SKIPPED
+        report["snapshots"] = await self._snapshots.run(context) if asked["snapshots"] else _SKIPPED
         if answer is None:
             return json_response(200, {"status": "OK", "message": "the upstream was not asked to warm", **report})
         return answer.relayed(add_members(answer.body, report))

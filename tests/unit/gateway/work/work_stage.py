@@ -131,9 +131,11 @@ class Stages:
 
     folder: Path
     made: list[Stage] = field(default_factory=list)
+    origins: list[RunningOrigin] = field(default_factory=list)
+    """Those of stages that a test has taken down itself."""
 
     async def __call__(self, *, origin=None, **settings):
-        number = len(self.made)
+        number = len(self.made) + len(self.origins)
         if origin is None:
             origin = await start_origin(OriginConfig(self.folder / f"origin-{number}", port=0, control=True))
         config = GatewayConfig(
@@ -159,5 +161,6 @@ class Stages:
         for stage in self.made:
             await stage.client.close()
             await stage.gateway.stop()
-        for origin in {id(stage.origin): stage.origin for stage in self.made}.values():
+        origins = [*self.origins, *(stage.origin for stage in self.made)]
+        for origin in {id(origin): origin for origin in origins}.values():
             await origin.close()

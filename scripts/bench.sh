@@ -21,7 +21,8 @@ for suite in $suites; do
     warm) .venv/bin/python benches/gateway/warm.py --out "benches/results/$date-warm.json" ;;
     filter)
       .venv/bin/pip install --quiet --requirement benches/requirements.txt
-      .venv/bin/python benches/kernels/filter.py --out "benches/results/$date-filter.json" ;;
+      .venv/bin/python benches/kernels/filter.py --out "benches/results/$date-filter.json"
+      .venv/bin/python benches/gateway/scan.py --out "benches/results/$date-scan.json" ;;
     *) echo "bench: no suite is called $suite (proxy, origin, splice, merge, warm, history, filter)" >&2; exit 1 ;;
   esac
 done

@@ -21,6 +21,7 @@ from typing import Any
 import orjson
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from plotting import log_plot
 from reporting import arguments, write_report
 
 ROUNDS = 9
@@ -235,7 +236,8 @@ def main() -> None:
             print(f"bench: {count} documents, {threads} threads", file=sys.stderr)
             run = in_a_process(count, threads)
             runs.append({**run, "verdict": verdicts(run)})
-    growth = {}
+    growth: dict[str, Any] = {}
+    lines = {}
     for threads in THREADS:
         own = [run for run in runs if run["threads"] == threads]
         for question in own[0]["warm_ms"]:
@@ -244,6 +246,11 @@ def main() -> None:
                 "ms": dict(points),
                 "slope": slope(points) if len(points) > 1 else None,
             }
+            if len(points) > 1:
+                lines[f"{question}, {threads} threads ({slope(points):.2f})"] = points
+    if lines and options.out is not None:
+        title = "Columns: time by documents (slope in brackets; 1 is in proportion)"
+        options.out.with_suffix(".svg").write_text(log_plot(title, "documents", "ms", lines))
     write_report("filter", {"rounds": ROUNDS, "growth": growth, "runs": runs}, options.out)
 
 

@@ -161,6 +161,20 @@ impl<'a> Ids<'a> {
         (row < self.len() && self.compare(row, key) == Ordering::Equal).then_some(row)
     }
 
+    /// The ids of rows.
+    #[must_use]
+    pub fn list(&self, rows: &[u32]) -> IdList {
+        let mut list = IdList::default();
+        match self {
+            Self::Uints(uints) => list.uints.extend(rows.iter().map(|row| uints[*row as usize])),
+            Self::Texts { places, bytes } => {
+                list.ends.reserve(rows.len());
+                rows.iter().for_each(|row| list.push_text(Self::text(places, bytes, *row as usize)));
+            }
+        }
+        list
+    }
+
     /// The cache key of a row.
     #[must_use]
     pub fn key(&self, row: usize) -> Vec<u8> {
@@ -245,24 +259,24 @@ impl IdList {
         let to = offset.saturating_add(limit).min(self.len());
         let mut out = Vec::with_capacity(to.saturating_sub(offset) * 16 + 2);
         out.push(b'[');
-        for index in offset..to {
-            if index > offset {
-                out.push(b',');
-            }
-            match self.uints.get(index) {
-                Some(uint) => {
-                    out.push(b'"');
-                    out.extend_from_slice(itoa::Buffer::new().format(*uint).as_bytes());
-                    out.push(b'"');
-                }
-                None => {
-                    let from = if index == 0 { 0 } else { self.ends[index - 1] };
-                    let text = String::from_utf8_lossy(&self.bytes[from..self.ends[index]]);
-                    // Writing to a vector cannot fail.
-                    let _ = serde_json::to_writer(&mut out, text.as_ref());
-                }
-            }
+        let mut digits = itoa::Buffer::new();
+        for uint in self.uints.get(offset..to).unwrap_or_default() {
+            // In one piece: a quote, up to 20 digits, a quote and a comma.
+            let text = digits.format(*uint).as_bytes();
+            let mut piece = [b'"'; 24];
+            piece[1..=text.len()].copy_from_slice(text);
+            piece[text.len() + 2] = b',';
+            out.extend_from_slice(&piece[..text.len() + 3]);
         }
+        for index in offset..to.min(self.ends.len()) {
+            let from = if index == 0 { 0 } else { self.ends[index - 1] };
+            let text = String::from_utf8_lossy(&self.bytes[from..self.ends[index]]);
+            // Writing to a vector cannot fail.
+            let _ = serde_json::to_writer(&mut out, text.as_ref());
+            out.push(b',');
+        }
+        // The last comma.
+        out.truncate(out.len() - usize::from(out.len() > 1));
         out.push(b']');
         out
     }

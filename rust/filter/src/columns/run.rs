@@ -97,7 +97,8 @@ pub fn count(step: &Step<'_>, rows: usize, living: Living<'_>, limits: &Limits) 
 }
 
 /// Calls `visit` with each place of the mask that is set, until it answers `false`; gives its last answer.
-pub fn for_set(mask: &[u8], visit: &mut dyn FnMut(usize) -> bool) -> bool {
+#[inline]
+pub fn for_set(mask: &[u8], visit: &mut impl FnMut(usize) -> bool) -> bool {
     let (words, rest) = mask.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let mut word = u64::from_le_bytes(*word);

@@ -177,7 +177,11 @@ impl Table {
             };
             for_chunks(step, range, self.living(), limits, &mut |chunk, mask| match mask {
                 None => chunk.into_iter().all(|row| keep(&mut rows, row)),
-                Some(mask) => for_set(mask, &mut |place| keep(&mut rows, chunk.start + place)),
+                Some(mask) => {
+                    // Room for all of the chunk, so that the list grows seldom.
+                    rows.reserve(mask.len().min(limit - rows.len()));
+                    for_set(mask, &mut |place| keep(&mut rows, chunk.start + place))
+                }
             })?;
             Ok(rows)
         };
@@ -198,6 +202,9 @@ impl Table {
 
 /// The ids of rows and of changed rows, both sorted, in one order.
 fn merged(ids: &Ids<'_>, rows: &[u32], changed: &[Box<[u8]>], limit: usize) -> IdList {
+    if changed.is_empty() {
+        return ids.list(&rows[..rows.len().min(limit)]);
+    }
     let mut list = IdList::default();
     let mut rows = rows.iter().map(|row| *row as usize).peekable();
     let push = |list: &mut IdList, row: usize| match ids {

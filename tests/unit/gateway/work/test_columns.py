@@ -1,5 +1,8 @@
 """Scans that typed columns of cached rows answer: as rows do, and as the upstream does at the same cut."""
 
+import asyncio
+import random
+
 import pytest
 from test_cached_scans import FILTERS, IDS, SCANS, count, results, warmed
 from work_stage import FILMS
@@ -185,3 +188,44 @@ async def test_a_namespace_that_is_made_anew_has_no_old_columns(stages):
 
     await stage.until(settled)
     assert (await from_columns(stage, {"filters": ["year", "Gte", 1990]}))["count"] == expected
+
+
+async def test_films_are_counted_as_upstream_at_the_same_cut_while_others_change(stages):
+    """Every third film changes all the time and is left out of the comparison."""
+    stage = await stages(gateway_api_key="tpuf_stage", turbopuffer_api_key="tpuf_origin")
+    dice = random.Random(11)
+    films = [{**film, "hot": number % 3 == 0} for number, film in enumerate(FILMS)]
+    await warmed(stage, films)
+    await all_columns(stage)
+    await from_columns(stage, {"filters": ["hot", "Eq", False]})
+    stop = asyncio.Event()
+    changed = []
+
+    async def write():
+        while not stop.is_set():
+            film = films[3 * dice.randrange(len(films) // 3)]
+            change = dice.choice(
+                [
+                    {"patch_rows": [{"id": film["id"], "year": dice.randrange(1900, 2030)}]},
+                    {"upsert_rows": [{**film, "genres": ["Comedy"]}]},
+                    {"deletes": [film["id"]]},
+                ]
+            )
+            await stage.ok("POST", "/v2/namespaces/films", change)
+            changed.append(film["id"])
+
+    writer = asyncio.create_task(write())
+    by_columns = stage.answers("columns")
+    try:
+        for filters in FILTERS * 3:
+            wanted = ["And", [["hot", "Eq", False], *([filters] if filters else [])]]
+            answer = await count(stage, wanted, "cache")
+            cut = ["And", [["_hevlayer_upserted_at", "Lte", answer["watermark_ms"]], wanted]]
+            body = {"aggregate_by": {"count": ["Count"]}, "filters": cut, "consistency": {"level": "strong"}}
+            truth = await stage.ok("POST", "/v2/namespaces/films/query", body)
+            assert answer["count"] == truth["aggregations"]["count"], wanted
+    finally:
+        stop.set()
+        await writer
+    assert len(changed) > 5
+    assert stage.answers("columns") - by_columns > len(FILTERS)

@@ -46,3 +46,6 @@ def test_a_crash_loses_what_waited_and_nothing_that_was_flushed(tmp_path):
         numbers = recorded(after)
         assert numbers == list(range(len(numbers)))
         assert len(numbers) >= BATCH
+        search(after, range(BATCH))
+    # A clean stop has written what waited.
+    assert stored_lines(data_dir) == len(numbers) + BATCH

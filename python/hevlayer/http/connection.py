@@ -143,7 +143,7 @@ class ServerConnection(AnswerWriter, asyncio.Protocol):
     def _answer(self, head: RequestHead, at_once: AtOnce) -> bool:
         """Answers a request on an idle connection without more ado, if that can be."""
         server = self._server
-        if head.flags != KEEP_ALIVE or self._gone or server.draining:
+        if head.length or head.flags != KEEP_ALIVE or self._gone or server.draining:
             return False
         message = at_once(head, self.peer, server.date_line)
         if message is None:

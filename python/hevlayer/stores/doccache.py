@@ -87,6 +87,8 @@ class DocumentCache:
         """`shared_debts`: where gateways that share the engine tell what it cannot be told."""
         self._engine = engine
         self._shared = shared_debts
+        # Asked for with every scan, and no quick question.
+        self._keeper = engine if isinstance(engine, KeepsColumns) else None
         self._ttl_seconds = ttl_seconds
         self._clock = clock
         self._observer = observer
@@ -338,7 +340,7 @@ class DocumentCache:
     @property
     def keeps_columns(self) -> KeepsColumns | None:
         """The engine, if it keeps columns."""
-        return self._engine if isinstance(self._engine, KeepsColumns) else None
+        return self._keeper
 
     async def columns(self, namespace: str, seconds: float) -> NamespaceColumns | None:
         """The columns of a namespace as of now; None when there are none that can be used, or not within `seconds`.

@@ -128,6 +128,22 @@ impl Either<'_> {
 struct PyFilter {
     filter: Filter,
     schema: Py<PySchema>,
+    /// Copied or compiled so quickly that giving up the GIL, and waiting for it, would take longer.
+    is_short: bool,
+}
+
+/// Filters of so many bytes are short.
+const SHORT_BYTES: usize = 512;
+
+impl PyFilter {
+    /// Without the GIL, unless the work is short.
+    fn away<T: Send>(py: Python<'_>, is_short: bool, job: impl FnOnce() -> T + Send) -> T {
+        if is_short {
+            job()
+        } else {
+            py.detach(job)
+        }
+    }
 }
 
 #[pymethods]
@@ -135,17 +151,19 @@ impl PyFilter {
     #[new]
     fn new(py: Python<'_>, condition: Option<&[u8]>, schema: Py<PySchema>) -> PyResult<Self> {
         let rules = &schema.get().0;
+        let is_short = condition.is_none_or(|text| text.len() <= SHORT_BYTES);
         let compiled = match condition {
             None => Ok(Filter::all()),
-            Some(text) => py.detach(|| Filter::new(text, rules)),
+            Some(text) => Self::away(py, is_short, || Filter::new(text, rules)),
         };
         let filter = compiled.map_err(|error| refused(py, &error))?;
-        Ok(Self { filter, schema })
+        Ok(Self { filter, schema, is_short })
     }
 
     fn narrowed(&self, py: Python<'_>, other: &Self) -> Self {
-        let filter = py.detach(|| self.filter.clone().and(other.filter.clone()));
-        Self { filter, schema: self.schema.clone_ref(py) }
+        let is_short = self.is_short && other.is_short;
+        let filter = Self::away(py, is_short, || self.filter.clone().and(other.filter.clone()));
+        Self { filter, schema: self.schema.clone_ref(py), is_short }
     }
 
     #[getter]

@@ -1,5 +1,6 @@
 """Documents and requests of a load run, made from a seed: the same seed gives the same bytes on any machine."""
 
+import functools
 import itertools
 import random
 from array import array
@@ -25,6 +26,7 @@ _DECIMALS = 4
 _LEVELS = 1 << 16
 
 
+@functools.cache
 def _normal_values() -> list[float]:
     """The standard normal distribution's quantiles, one for each 16-bit number: a random number picks a value."""
     normal = NormalDist()

@@ -600,3 +600,18 @@ def test_the_namespace_is_completed_from_the_gateway(server, monkeypatch, capsys
     with pytest.raises(SystemExit):
         run([])
     assert capsys.readouterr().out.strip() == ""
+
+
+def test_turbopuffer_answers_in_the_gateways_place_when_that_is_asked_for(server, layer, monkeypatch):
+    answer = (200, {"rows": [{"id": 1}]})
+    server.answers = {f"POST {NS}/query": answer, "POST /v1/namespaces/films/query": answer}
+    monkeypatch.setenv("TURBOPUFFER_API_URL", server.url)
+    monkeypatch.setenv("TURBOPUFFER_API_KEY", "key-of-the-upstream")
+    arguments = ("query", "films", "--order-by", "id", "--url", "http://127.0.0.1:1", "--retries", "0")
+    assert layer(*arguments)[0] == UNREACHABLE
+    assert server.asked == []
+    status, out, err = layer(*arguments, "--fallback")
+    assert (status, out) == (DONE, "id\n1\n")
+    assert "answered by Turbopuffer itself" in err
+    assert server.asked[0].headers["authorization"] == "Bearer key-of-the-upstream"
+    assert "key-of-the-upstream" not in out + err

@@ -395,6 +395,14 @@ _SNAPSHOTS: tuple[Operation[Any], ...] = (
         "snapshots",
     ),
     Operation(
+        "delete_snapshot_job",
+        "DELETE",
+        f"{_NS2}/snapshot-jobs/{{job_id}}",
+        models.StatusResponse,
+        "Stops and forgets a snapshot job; a body that it has published stays.",
+        "snapshots",
+    ),
+    Operation(
         "list_namespace_history",
         "GET",
         f"{_NS2}/history",

@@ -103,6 +103,30 @@ class Snapshots(Caller):
         return answer if with_perf else answer.data
 
     @overload
+    def delete_snapshot_job(
+        self, namespace: str, job_id: str, *, with_perf: Literal[False] = False, timeout_seconds: float | None = None
+    ) -> models.StatusResponse: ...
+
+    @overload
+    def delete_snapshot_job(
+        self, namespace: str, job_id: str, *, with_perf: Literal[True], timeout_seconds: float | None = None
+    ) -> LayerResponse[models.StatusResponse]: ...
+
+    def delete_snapshot_job(
+        self, namespace: str, job_id: str, *, with_perf: bool = False, timeout_seconds: float | None = None
+    ) -> models.StatusResponse | LayerResponse[models.StatusResponse]:
+        """Stops and forgets a snapshot job; a body that it has published stays.
+
+        `DELETE /v2/namespaces/{namespace}/snapshot-jobs/{job_id}`
+        """
+        answer: LayerResponse[models.StatusResponse] = self._call(
+            OPERATIONS["delete_snapshot_job"],
+            path={"namespace": namespace, "job_id": job_id},
+            timeout_seconds=timeout_seconds,
+        )
+        return answer if with_perf else answer.data
+
+    @overload
     def list_namespace_history(
         self,
         namespace: str,

@@ -34,7 +34,7 @@ CLEANED_UP = (
 )
 WARMED = (
     b',"namespace":"a b/\xc3\xa7","turbopuffer":{"enabled":true,"status":"started"},'
-    b'"documents":{"enabled":false,"status":"skipped"},"snapshots":{"enabled":true,"status":"no_snapshot"}'
+    b'"documents":{"enabled":false,"status":"skipped"},"snapshots":{"enabled":false,"status":"skipped"}'
 )
 NAMED = (
     b',"id":"a b/\xc3\xa7","layer":{"stable_as_of":null,"is_stable":false,'
@@ -116,7 +116,7 @@ CHANGED = [
         NS1 + b"/hint_cache_warm",
         answer=b'{"status":"ACCEPTED"}',
         received=b'{"status":"ACCEPTED"' + WARMED + b"}",
-        switches=b"&documents=false",
+        switches=b"&documents=false&snapshots=false",
         identity=True,
     ),
 ]

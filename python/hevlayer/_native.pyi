@@ -320,6 +320,16 @@ class RequestHead:
         compressed."""
 
 @final
+class BodyRoom:
+    """The memory that request bodies which come with their heads may take together: at most `bytes_max` bytes, those of
+    up to 16 KiB each not counted. A body counts as long as its RequestHead is there."""
+
+    def __new__(cls, bytes_max: int) -> BodyRoom: ...
+    @property
+    def used(self) -> int:
+        """Bytes."""
+
+@final
 class RequestReader:
     """Reads the requests of one connection.
 
@@ -328,8 +338,9 @@ class RequestReader:
     what is no request; nothing is read after that.
     """
 
-    def __new__(cls, head_bytes_max: int, header_count_max: int, whole_body_bytes_max: int) -> Self:
-        """`whole_body_bytes_max`: a body that declares at most so many bytes comes with its request."""
+    def __new__(cls, head_bytes_max: int, header_count_max: int, whole_body_bytes_max: int, room: BodyRoom) -> Self:
+        """`whole_body_bytes_max`: a body that declares at most so many bytes comes with its request, while there is
+        room for it."""
 
     def feed(self, data: bytes, now: float, /) -> RequestHead | bytes | bool | None: ...
     def next(self) -> RequestHead | bytes | bool | None: ...

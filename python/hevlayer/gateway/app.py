@@ -228,6 +228,7 @@ class Gateway:
             self.cache,
             self.upstream,
             self.registry,
+            intake,
             self.clock,
             owners=owners,
             observer=self.metrics,

@@ -22,7 +22,7 @@ INFLATE_STEP_BYTES = 1 << 20
 class BodyMemory:
     """The memory that the bodies of all requests may take together. `used_bytes` never exceeds `bytes_max`.
 
-    Bodies that came whole with their heads do not count: the server takes at most one small one a connection.
+    Bodies that came whole with their heads do not count here: the server has a bound of its own for them.
     """
 
     def __init__(self, bytes_max: int) -> None:

@@ -47,7 +47,9 @@ class ServerConnection(AnswerWriter, asyncio.Protocol):
     def __init__(self, server: "HttpServer") -> None:
         super().__init__(server)
         config = server.config
-        self._reader = RequestReader(config.head_bytes_max, config.header_count_max, config.whole_body_bytes_max)
+        self._reader = RequestReader(
+            config.head_bytes_max, config.header_count_max, config.whole_body_bytes_max, server.body_room
+        )
         self._tls = False
         self.peer = ""
         self._read_at = 0.0

@@ -12,6 +12,7 @@ from hevlayer.http.errors import AbortConnection
 from hevlayer.http.framing import http_date
 from hevlayer.http.messages import AtOnce, Handler, Reply, Request, Response, Starter
 from hevlayer.http.server_config import ServerConfig
+from hevlayer.kernels.http import BodyRoom
 
 __all__ = ["AbortConnection", "HttpServer", "ServerConfig", "serve"]
 
@@ -33,6 +34,7 @@ class HttpServer:
         self.date_line = b""
         self.starter = starter
         self.at_once = at_once
+        self.body_room = BodyRoom(config.whole_bodies_bytes_max)
         self._clock = clock
         self._kept_on: set[asyncio.Future[Response]] = set()
         self._connections: set[ServerConnection] = set()

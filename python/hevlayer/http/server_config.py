@@ -13,6 +13,8 @@ class ServerConfig:
     header_count_max: int = 256
     # A body that declares at most this many bytes is complete before its handler starts.
     whole_body_bytes_max: int = MEBIBYTE
+    # All such bodies of one moment; those that find no room arrive while their handlers read, as larger ones do.
+    whole_bodies_bytes_max: int = 256 * MEBIBYTE
     whole_body_timeout_seconds: float = 120.0
     head_timeout_seconds: float = 20.0
     body_stall_timeout_seconds: float = 30.0

@@ -3,6 +3,7 @@
 from typing import Final
 
 from hevlayer._native import (
+    BodyRoom,
     BrokenAnswerError,
     ForwardRules,
     RefusedError,
@@ -25,6 +26,7 @@ __all__ = [
     "EXPECTS",
     "HTTP_1_0",
     "KEEP_ALIVE",
+    "BodyRoom",
     "BrokenAnswerError",
     "ForwardRules",
     "RefusedError",

@@ -16,6 +16,7 @@ mod render;
 mod request;
 mod response;
 mod response_reader;
+mod room;
 mod trace;
 
 pub use answer::{billing, client_answer, AnswerParts, Billing, Rendered};
@@ -28,4 +29,5 @@ pub use render::{upstream_request, ForwardRules, Forwarded};
 pub use request::{Request, CHUNKED, ENCODED, EXPECTS, HTTP_1_0, KEEP_ALIVE, METHODS};
 pub use response::Response;
 pub use response_reader::{Ended, ResponseEvent, ResponseReader};
+pub use room::{BodyRoom, BodyShare};
 pub use trace::{accept_request_id, accept_traceparent, TraceIds};

@@ -5,6 +5,7 @@ use std::ops::Range;
 use crate::chunked::{ChunkError, Chunked};
 use crate::head::{EndFinder, Limits, Refusal};
 use crate::request::{Request, CHUNKED, EXPECTS, HTTP_1_0};
+use crate::room::{BodyRoom, BodyShare};
 
 /// Where bytes stand: in what was read last, or in a buffer of their own.
 #[derive(Debug)]
@@ -16,8 +17,8 @@ pub enum Source {
 /// What was read.
 #[derive(Debug)]
 pub enum Event {
-    /// A request; without a `body` when that arrives in pieces.
-    Request { request: Request, text: Source, body: Option<Source> },
+    /// A request; without a `body` when that arrives in pieces. The share is the body's, to be kept as long as it.
+    Request { request: Request, text: Source, body: Option<Source>, share: Option<BodyShare> },
     /// A part of the body of the last request; never empty.
     Piece(Source),
     /// That body is complete.
@@ -41,6 +42,7 @@ enum State {
         request: Request,
         text: Vec<u8>,
         left: usize,
+        share: BodyShare,
     },
     Arriving {
         left: u64,
@@ -54,8 +56,9 @@ enum State {
 #[derive(Debug)]
 pub struct RequestReader {
     limits: Limits,
-    /// A body that declares at most this many bytes comes with its request.
+    /// A body that declares at most this many bytes comes with its request, while there is room for it.
     whole_body_bytes_max: u64,
+    room: BodyRoom,
     state: State,
     buffer: Vec<u8>,
     end: EndFinder,
@@ -65,10 +68,11 @@ pub struct RequestReader {
 }
 
 impl RequestReader {
-    pub fn new(limits: Limits, whole_body_bytes_max: u64) -> Self {
+    pub fn new(limits: Limits, whole_body_bytes_max: u64, room: BodyRoom) -> Self {
         Self {
             limits,
             whole_body_bytes_max,
+            room,
             state: State::Head,
             buffer: Vec::new(),
             end: EndFinder::default(),
@@ -175,20 +179,21 @@ impl RequestReader {
         let arriving = request.flags & EXPECTS != 0 && request.flags & HTTP_1_0 == 0;
         if request.flags & CHUNKED != 0 {
             self.state = State::Chunks(Chunked::default());
-            return Some(Event::Request { request, text, body: None });
+            return Some(Event::Request { request, text, body: None, share: None });
         }
         let length = request.length.unwrap_or(0);
-        if request.length.is_some() && (arriving || length > self.whole_body_bytes_max) {
+        let comes_whole = request.length.is_none() || (!arriving && length <= self.whole_body_bytes_max);
+        let Some(share) = comes_whole.then(|| self.room.take(length)).flatten() else {
             self.state = State::Arriving { left: length };
-            return Some(Event::Request { request, text, body: None });
-        }
+            return Some(Event::Request { request, text, body: None, share: None });
+        };
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let here = input.len() - *at;
         if length <= here {
             let body = Source::Input(*at..*at + length);
             *at += length;
             self.finished();
-            return Some(Event::Request { request, text, body: Some(body) });
+            return Some(Event::Request { request, text, body: Some(body), share: Some(share) });
         }
         let text = match text {
             Source::Input(range) => input[range].to_vec(),
@@ -197,7 +202,7 @@ impl RequestReader {
         self.buffer = Vec::with_capacity(length);
         self.buffer.extend_from_slice(&input[*at..]);
         *at = input.len();
-        self.state = State::Whole { request, text, left: length - here };
+        self.state = State::Whole { request, text, left: length - here, share };
         None
     }
 
@@ -212,12 +217,12 @@ impl RequestReader {
         if *left > 0 {
             return None;
         }
-        let State::Whole { request, text, .. } = std::mem::replace(&mut self.state, State::Head) else {
+        let State::Whole { request, text, share, .. } = std::mem::replace(&mut self.state, State::Head) else {
             return None;
         };
         let body = std::mem::take(&mut self.buffer);
         self.finished();
-        Some(Event::Request { request, text: Source::Owned(text), body: Some(Source::Owned(body)) })
+        Some(Event::Request { request, text: Source::Owned(text), body: Some(Source::Owned(body)), share: Some(share) })
     }
 
     fn arriving(&mut self, input: &[u8], at: &mut usize) -> Option<Event> {

@@ -2,8 +2,8 @@
 
 use hevlayer_http::{
     accept_request_id, accept_traceparent, access_line, billing, client_answer, upstream_request, Access, AnswerParts,
-    Billing, Ended, Event, ForwardRules, Forwarded, Limits, RequestReader, Response, ResponseEvent, ResponseReader,
-    Source, TraceIds,
+    Billing, BodyRoom, Ended, Event, ForwardRules, Forwarded, Limits, RequestReader, Response, ResponseEvent,
+    ResponseReader, Source, TraceIds,
 };
 
 const LIMITS: Limits = Limits { head_bytes_max: 1000, header_count_max: 8 };
@@ -233,7 +233,7 @@ fn a_request_goes_upstream_with_what_is_allowed() {
         ForwardRules::new(vec![b"accept".to_vec(), b"accept-encoding".to_vec()], vec![b"x-stainless-".to_vec()]);
     let message = b"POST /r/v2/x?y HTTP/1.1\r\nHost: h\r\nX-Stainless-Lang: a\r\nCookie: c\r\nACCEPT:  b \r\n\
         Accept-Encoding: gzip\r\nAuthorization: bEARER  tok \r\nContent-Length: 2\r\n\r\n{}";
-    let mut reader = RequestReader::new(LIMITS, 100);
+    let mut reader = RequestReader::new(LIMITS, 100, BodyRoom::new(1000));
     let mut at = 0;
     let Ok(Some(Event::Request { request, text, .. })) = reader.step(message, &mut at, 0.0) else {
         panic!("not read");

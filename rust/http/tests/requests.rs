@@ -1,11 +1,12 @@
 //! Requests read whole and in every two pieces; what is refused, and when.
 
 use hevlayer_http::{
-    Event, Limits, Phase, Refusal, Request, RequestReader, Source, CHUNKED, EXPECTS, KEEP_ALIVE, METHODS,
+    BodyRoom, Event, Limits, Phase, Refusal, Request, RequestReader, Source, CHUNKED, EXPECTS, KEEP_ALIVE, METHODS,
 };
 
 const LIMITS: Limits = Limits { head_bytes_max: 1000, header_count_max: 8 };
 const WHOLE: u64 = 100;
+const ROOM: u64 = 1 << 20;
 
 fn bytes(source: &Source, input: &[u8]) -> Vec<u8> {
     match source {
@@ -22,13 +23,13 @@ struct Seen {
 }
 
 fn read(pieces: &[&[u8]]) -> Result<Seen, Refusal> {
-    let mut reader = RequestReader::new(LIMITS, WHOLE);
+    let mut reader = RequestReader::new(LIMITS, WHOLE, BodyRoom::new(ROOM));
     let mut seen = Seen::default();
     for input in pieces {
         let mut at = 0;
         while let Some(event) = reader.step(input, &mut at, 0.0)? {
             match event {
-                Event::Request { request, text, body } => {
+                Event::Request { request, text, body, .. } => {
                     let text = bytes(&text, input);
                     let line = format!("{} {}", METHODS[request.method], part(&text, &request));
                     seen.requests.push((line, request.flags, body.map(|body| bytes(&body, input))));
@@ -233,7 +234,7 @@ fn broken_and_endless_chunks_are_refused() {
 
 #[test]
 fn nothing_is_read_after_a_refusal() {
-    let mut reader = RequestReader::new(LIMITS, WHOLE);
+    let mut reader = RequestReader::new(LIMITS, WHOLE, BodyRoom::new(ROOM));
     let mut at = 0;
     assert!(reader.step(b"nonsense\r\n\r\n", &mut at, 1.0).is_err());
     at = 0;
@@ -242,8 +243,37 @@ fn nothing_is_read_after_a_refusal() {
 }
 
 #[test]
+fn a_body_that_finds_no_room_arrives_in_pieces() {
+    let room = BodyRoom::new(50_000);
+    let body = "x".repeat(30_000);
+    let message = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 30000\r\n\r\n{body}");
+    let (first, rest) = message.as_bytes().split_at(20_000);
+    let mut one = RequestReader::new(LIMITS, 40_000, room.clone());
+    assert!(matches!(one.step(first, &mut 0, 0.0), Ok(None)));
+    assert_eq!(room.used(), 30_000);
+    let mut other = RequestReader::new(LIMITS, 40_000, room.clone());
+    let mut at = 0;
+    let Ok(Some(Event::Request { body: None, share: None, .. })) = other.step(first, &mut at, 0.0) else {
+        panic!("it takes no room that is not there");
+    };
+    assert!(matches!(other.step(first, &mut at, 0.0), Ok(Some(Event::Piece(_)))));
+    assert!(matches!(other.step(rest, &mut 0, 0.0), Ok(Some(Event::Piece(_)))));
+    let Ok(Some(Event::Request { body: Some(_), share: Some(share), .. })) = one.step(rest, &mut 0, 0.0) else {
+        panic!("a whole body");
+    };
+    assert_eq!(room.used(), 30_000);
+    drop(share);
+    assert_eq!(room.used(), 0);
+    // A connection that ends in the middle of a body gives its part back.
+    assert!(matches!(one.step(first, &mut 0, 0.0), Ok(None)));
+    assert_eq!(room.used(), 30_000);
+    drop(one);
+    assert_eq!(room.used(), 0);
+}
+
+#[test]
 fn the_phase_tells_what_is_waited_for_and_since_when() {
-    let mut reader = RequestReader::new(LIMITS, WHOLE);
+    let mut reader = RequestReader::new(LIMITS, WHOLE, BodyRoom::new(ROOM));
     for (input, phase, since) in [
         (&b"GE"[..], Phase::Head, 1.0),
         (b"T / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\na", Phase::Body, 1.0),

@@ -89,6 +89,8 @@ pub(crate) struct RequestHead {
     pub(crate) request: http::Request,
     pub(crate) text: Text,
     body: Option<Text>,
+    /// Held as long as the body.
+    _share: Option<http::BodyShare>,
 }
 
 #[pymethods]
@@ -173,6 +175,22 @@ impl ForwardRules {
     }
 }
 
+#[pyclass(frozen, module = "hevlayer._native")]
+struct BodyRoom(http::BodyRoom);
+
+#[pymethods]
+impl BodyRoom {
+    #[new]
+    fn new(bytes_max: u64) -> Self {
+        Self(http::BodyRoom::new(bytes_max))
+    }
+
+    #[getter]
+    fn used(&self) -> u64 {
+        self.0.used()
+    }
+}
+
 #[pyclass(module = "hevlayer._native")]
 struct RequestReader {
     reader: http::RequestReader,
@@ -184,8 +202,14 @@ struct RequestReader {
 #[pymethods]
 impl RequestReader {
     #[new]
-    fn new(head_bytes_max: usize, header_count_max: usize, whole_body_bytes_max: u64) -> PyResult<Self> {
-        let reader = http::RequestReader::new(limits(head_bytes_max, header_count_max)?, whole_body_bytes_max);
+    fn new(
+        head_bytes_max: usize,
+        header_count_max: usize,
+        whole_body_bytes_max: u64,
+        room: &BodyRoom,
+    ) -> PyResult<Self> {
+        let limits = limits(head_bytes_max, header_count_max)?;
+        let reader = http::RequestReader::new(limits, whole_body_bytes_max, room.0.clone());
         Ok(Self { reader, input: None, at: 0, now: 0.0 })
     }
 
@@ -238,10 +262,10 @@ impl RequestReader {
         }
         Ok(match event {
             None => None,
-            Some(Event::Request { request, text, body }) => {
+            Some(Event::Request { request, text, body, share }) => {
                 let text = Text::new(py, text, input);
                 let body = body.map(|body| Text::new(py, body, input));
-                Some(Bound::new(py, RequestHead { request, text, body })?.into_any())
+                Some(Bound::new(py, RequestHead { request, text, body, _share: share })?.into_any())
             }
             Some(Event::Piece(source)) => Some(piece(py, source, input)),
             Some(Event::End) => Some(end(py)),
@@ -458,6 +482,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("RefusedError", module.py().get_type::<RefusedError>())?;
     module.add("BrokenAnswerError", module.py().get_type::<BrokenAnswerError>())?;
     module.add_class::<RequestHead>()?;
+    module.add_class::<BodyRoom>()?;
     module.add_class::<RequestReader>()?;
     module.add_class::<ForwardRules>()?;
     module.add_class::<ResponseHead>()?;

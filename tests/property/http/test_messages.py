@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hevlayer.gateway.tracing import accept_request_id, accept_traceparent
 from hevlayer.http.messages import Headers
 from hevlayer.kernels.http import (
+    BodyRoom,
     ForwardRules,
     RequestHead,
     RequestReader,
@@ -60,7 +61,7 @@ small = st.binary(max_size=40)
 
 
 def read_request(message: bytes) -> RequestHead:
-    head = RequestReader(65536, 100, 1 << 20).feed(message, 0.0)
+    head = RequestReader(65536, 100, 1 << 20, BodyRoom(1 << 30)).feed(message, 0.0)
     assert isinstance(head, RequestHead)
     return head
 

@@ -8,12 +8,13 @@ import orjson
 import pytest
 
 from hevlayer.clock import SystemClock
-from hevlayer.errors import LayerError, NotFoundError, UpstreamError, ValidationError
+from hevlayer.errors import LayerError, NotFoundError, PayloadTooLargeError, UpstreamError, ValidationError
 from hevlayer.gateway.auth import Credential
 from hevlayer.gateway.consistency.view import NamespaceView, SchemaFacts, VectorField
 from hevlayer.gateway.fetch import FetchRoutes
 from hevlayer.gateway.fetch.routes import CHUNK_IDS
 from hevlayer.gateway.router import Access, RouteContext, Router, RouteSpec
+from hevlayer.gateway.spool import BodyMemory, Intake, Spool
 from hevlayer.http.messages import Headers, Request, Response
 from hevlayer.stores.doccache import DocumentCache, WriteOutcome
 from hevlayer.stores.doccache_embedded import EmbeddedEngine
@@ -71,13 +72,17 @@ class Whole:
         yield self.whole
 
 
+def intake(directory: Path) -> Intake:
+    return Intake(Spool(directory / "spool", 0), BodyMemory(1 << 20), memory_bytes_max=1 << 20, bytes_max=1 << 20)
+
+
 class Stage:
     def __init__(self, directory: Path) -> None:
         self.upstream = Rows()
         self.views = Views()
         self.engine = EmbeddedEngine.open(directory, SystemClock(), upstream="u", timeout_seconds=30.0)
         self.cache = DocumentCache(self.engine, SystemClock())
-        self.routes = FetchRoutes(self.cache, self.upstream, self.views, SystemClock())
+        self.routes = FetchRoutes(self.cache, self.upstream, self.views, intake(directory), SystemClock())
         self.router = Router(
             [
                 RouteSpec("GET", "/v2/namespaces/{namespace}/documents/{doc_id*}", "one", "fetch", Access.HELD),
@@ -353,3 +358,10 @@ async def test_a_cache_that_fails_never_fails_a_fetch(stage: Stage) -> None:
     await stage.engine.close()
     assert await stage.one() == (200, "miss-on-error", A)
     assert (await stage.many("a", "b"))[1] == "miss-on-error"
+
+
+async def test_the_body_of_a_batch_counts_as_others_do(stage: Stage) -> None:
+    path, body = "/v2/namespaces/ns/documents", b'{"ids":["%b"]}' % (b"x" * (1 << 20))
+    with pytest.raises(PayloadTooLargeError):
+        await stage.call("POST", path, body, b"key")
+    assert stage.upstream.queries == []

@@ -234,3 +234,30 @@ async def test_the_time_in_which_a_body_is_not_read_is_not_the_client_s(stage: S
     gate.set()
     assert (await raw.answer())[2] == b"%d" % size
     await sending
+
+
+async def test_bodies_that_find_no_room_beside_others_arrive(stage: Stage) -> None:
+    served, whole = asyncio.Event(), []
+
+    async def handler(request: Request) -> Response:
+        whole.append(request.body.whole is not None)
+        body = await request.body.read(1 << 20)
+        if request.path == "/held":
+            await served.wait()
+        return Response(200, [], b"%d" % len(body))
+
+    server = await stage.serve(handler, whole_bodies_bytes_max=50_000)
+    first, second = await stage.raw(server), await stage.raw(server)
+    message = HEAD + b"Content-Length: 30000\r\n\r\n" + b"x" * 30_000
+    await first.send(message.replace(b" / ", b" /held "))
+    await until(lambda: whole == [True])
+    await second.send(message)
+    assert (await second.answer())[2] == b"30000"
+    assert whole == [True, False]
+    assert server.body_room.used == 30_000
+    served.set()
+    assert (await first.answer())[2] == b"30000"
+    await until(lambda: server.body_room.used == 0)
+    await second.send(message)
+    assert (await second.answer())[2] == b"30000"
+    assert whole == [True, False, True]

@@ -24,7 +24,7 @@ from hevlayer.gateway.fetch.reader import (
 from hevlayer.gateway.router import Finisher, RouteContext
 from hevlayer.gateway.trail import FROM_CACHE, FROM_UPSTREAM, Trail
 from hevlayer.http.framing import status_line
-from hevlayer.http.messages import Response
+from hevlayer.http.messages import Request, Response
 from hevlayer.kernels.doccache import DocProjection, DocRows
 from hevlayer.stores.doccache import MARKED, DocumentCache, Miss
 from hevlayer.stores.doccache_engine import Ticket
@@ -35,7 +35,6 @@ T = TypeVar("T")
 # Ids in one upstream request, and such requests at one time for one batch: the upstream has 16 permits a namespace.
 CHUNK_IDS = 500
 CHUNKS_AT_ONCE = 4
-BODY_BYTES_MAX = 16 * 1024 * 1024
 
 CACHE_HEADER = b"x-layer-cache"
 _TEXT_CONTENT_TYPE = (b"content-type", b"text/plain; charset=utf-8")
@@ -56,6 +55,12 @@ class FetchObserver(Protocol):
     ) -> None: ...
 
 
+class BodyIntake(Protocol):
+    """Takes the bodies of batches in."""
+
+    async def in_memory(self, request: Request) -> bytes: ...
+
+
 class FetchRoutes:
     """The two routes. Access to the namespace is proved before they run."""
 
@@ -64,6 +69,7 @@ class FetchRoutes:
         cache: DocumentCache,
         upstream: ReadUpstream,
         views: NamespaceViews,
+        intake: BodyIntake,
         clock: Clock,
         *,
         owners: Owners | None = None,
@@ -74,6 +80,7 @@ class FetchRoutes:
         """`hits` is told of whom it may answer."""
         self._cache = cache
         self._hits = hits
+        self._intake = intake
         self._owners = owners
         self._now = clock.monotonic
         self._observer = observer
@@ -190,7 +197,7 @@ class FetchRoutes:
         """POST …/documents: the documents of a list of ids in its order, each id once, and those that are missing."""
         started = self._now()
         namespace = context.namespace
-        batch = read_batch(await context.request.body.read(BODY_BYTES_MAX))
+        batch = read_batch(await self._intake.in_memory(context.request))
         try:
             facts = self._facts.known(namespace, context.credential.scope)
             if facts is None:

@@ -97,6 +97,47 @@ async def test_the_answer_is_the_general_way_s(client, query):
     assert len(client.bench.upstream.requests) == asked
 
 
+UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+@pytest.mark.parametrize(
+    ("id_type", "stored", "spelled"),
+    [
+        ("uint", 7, ["7"]),
+        ("uint", 2**64 - 1, ["18446744073709551615"]),
+        ("uuid", UUID, [UUID, UUID.upper(), UUID.replace("-", "")]),
+        ("string", "a+b~c", ["a+b~c"]),
+        ("string", "007", ["007"]),
+    ],
+)
+async def test_ids_are_read_by_their_type(connect, patient, id_type, stored, spelled):
+    client = await connect(**KEYED)
+    upstream = client.bench.upstream
+    upstream.default = answer(200, json.dumps({"rows": [{"id": stored, "title": "t"}]}).encode())
+    upstream.by_target[b"/v1/namespaces/a/schema"] = answer(200, b'{"id":{"type":"%b"}}' % id_type.encode())
+    first = spelled[0].encode()
+    for _ in range(2):
+        assert await client.status(fetch(first)) == 200
+    general = await client.ask(fetch(b"%%%02x" % first[0] + first[1:]))
+    for each in spelled:
+        given = client.given
+        assert await client.ask(fetch(each.encode())) == general
+        assert client.given == given + 1
+
+
+@pytest.mark.parametrize("path", [b"07", b"+7", b"-7", b"7.0", b"18446744073709551616", b"x"])
+async def test_what_is_no_id_of_the_type_is_left_alone(connect, patient, path):
+    client = await connect(**KEYED)
+    client.bench.upstream.default = answer(200, b'{"rows":[{"id":7,"title":"t"}]}')
+    client.bench.upstream.by_target[b"/v1/namespaces/a/schema"] = answer(200, b'{"id":{"type":"uint"}}')
+    for _ in range(3):
+        assert await client.status(fetch(b"7")) == 200
+    given = client.given
+    assert given == 1
+    assert await client.status(fetch(path)) == 404
+    assert client.given == given
+
+
 async def test_it_is_measured_and_logged_as_the_general_way_is(client):
     exposition = client.bench.gateway.metrics.registry.exposition
     counted = (b'layer_http_requests_total{operation="fetch"', b"layer_fetch_", b"layer_cache_")

@@ -25,7 +25,7 @@ check: setup ## lint, types, import layers, clippy, formatting, generated docume
 docs: setup ## build the documentation into docs/_build/html; a warning is an error
 	@scripts/docs.sh
 
-bench: setup ## measure; writes benches/results/ (SUITE=proxy|origin|splice|fetch for one)
+bench: setup ## measure; writes benches/results/ (SUITE=proxy|origin|shards|snapshot|… for one)
 	@scripts/bench.sh $(SUITE)
 
 soak: setup ## ten minutes of mixed load with faults; ends with memory flat and no write lost (SOAK_SECONDS=600)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Measures and writes benches/results/. Usage: bench.sh [proxy|origin|splice|merge|warm|history]; without a name, all of them.
+# Measures and writes benches/results/. Usage: bench.sh [proxy|origin|splice|merge|warm|history|shards|snapshot]; without a name, all of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-suites=${*:-splice merge origin history proxy warm}
+suites=${*:-splice merge origin history proxy warm shards snapshot}
 date=$(date -u +%F)
 mkdir -p benches/results
 
@@ -23,6 +23,8 @@ for suite in $suites; do
       .venv/bin/pip install --quiet --requirement benches/requirements.txt
       .venv/bin/python benches/kernels/filter.py --out "benches/results/$date-filter.json"
       .venv/bin/python benches/gateway/scan.py --out "benches/results/$date-scan.json" ;;
-    *) echo "bench: no suite is called $suite (proxy, origin, splice, merge, warm, history, filter)" >&2; exit 1 ;;
+    shards) .venv/bin/python benches/gateway/shards.py --out "benches/results/$date-shards.json" ;;
+    snapshot) .venv/bin/python benches/gateway/snapshot.py --out "benches/results/$date-snapshot.json" ;;
+    *) echo "bench: no suite is called $suite (proxy, origin, splice, merge, warm, history, shards, snapshot, filter)" >&2; exit 1 ;;
   esac
 done

@@ -25,6 +25,7 @@ SCHEMA = {
     "v": {"type": "[2]f32", "ann": True},
     "t": {"type": "string", "full_text_search": True},
     "n": "int",
+    "s": {"type": "{}f16", "sparse_knn": {"distance_metric": "dot_product"}},
     SHARD_ATTRIBUTE: "int",
 }
 
@@ -49,6 +50,7 @@ def worlds(draw):
             "v": [draw(st.sampled_from([0.0, 1.0, 2.0, -1.5])), draw(st.sampled_from([0.5, 3.0]))],
             "t": " ".join(draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=4))),
             "n": draw(st.integers(0, 3)),
+            "s": draw(st.dictionaries(st.sampled_from(["1", "2", "70000"]), st.sampled_from([0.5, 1.0, 2.0]))),
         }
         carried = draw(st.sampled_from(["own", "own", "none", "foreign"]))
         if carried == "own":
@@ -56,7 +58,7 @@ def worlds(draw):
         elif carried == "foreign":
             row[SHARD_ATTRIBUTE] = draw(st.integers(0, 300))
         rows.append(row)
-    return shards, id_type, rows
+    return shards, id_type, rows, draw(st.sampled_from(["euclidean_squared", "cosine_distance"]))
 
 
 filters = st.none() | st.sampled_from(
@@ -66,6 +68,7 @@ rankings = st.sampled_from(
     [
         ["v", "ANN", [0.25, 1.0]],
         ["v", "kNN", [0.25, 1.0]],
+        ["s", "SparseKNN", {"1": 1.0, "70000": 0.25}],
         ["t", "BM25", "red old"],
         ["Sum", [["t", "BM25", "red"], ["n", "Eq", 1]]],
         ["Product", 2.0, ["t", "BM25", "new"]],
@@ -83,7 +86,11 @@ def queries(draw):
     if condition is not None or query["rank_by"][1] == "kNN":
         query["filters"] = condition or ["n", "Gte", 0]
     query.update(
-        draw(st.sampled_from([{}, {"include_attributes": ["n", "t"]}, {"exclude_attributes": ["v", SHARD_ATTRIBUTE]}]))
+        draw(
+            st.sampled_from(
+                [{}, {"include_attributes": ["n", "t"]}, {"exclude_attributes": ["v", "s", SHARD_ATTRIBUTE]}]
+            )
+        )
     )
     query.update(draw(st.sampled_from([{}, {"offset": 1}, {"offset": 7}, {"consistency": {"level": "strong"}}])))
     return query
@@ -95,7 +102,7 @@ _names = (f"world-{number}" for number in range(1_000_000))
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(worlds(), st.lists(queries(), min_size=4, max_size=8))
 def test_the_scattered_answer_is_the_whole_one(engine: OriginEngine, world, asked) -> None:
-    shards, id_type, rows = world
+    shards, id_type, rows, distance_metric = world
     path = f"/v2/namespaces/{next(_names)}"
 
     def call(target: str, body: object) -> tuple[int, bytes]:
@@ -103,7 +110,7 @@ def test_the_scattered_answer_is_the_whole_one(engine: OriginEngine, world, aske
         return status, answer
 
     schema = {**SCHEMA, "id": id_type}
-    metric = {"distance_metric": "euclidean_squared", "schema": schema}
+    metric = {"distance_metric": distance_metric, "schema": schema}
     # A row that is deleted again, so that the namespace is there, with its schema, also without rows.
     first = {"id": ID_TYPES[id_type](999), "v": [0, 0], "t": "red", "n": 0, SHARD_ATTRIBUTE: 0}
     assert call(path, {"upsert_rows": [*rows, first], **metric})[0] == 200

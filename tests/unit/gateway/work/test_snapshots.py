@@ -184,6 +184,45 @@ async def test_activity_that_breaks_a_rule(stage, query, told):
     assert (answer.status, answer.body["message"][: len(told)]) == (422, told)
 
 
+async def test_with_a_key_of_its_own_the_activity_is_of_all_namespaces(stages):
+    stage = await stages(
+        **{**WATCHED, "facet_fields": '{"films": ["year"], "notes": ["n"]}'}, gateway_api_key="tpuf_stage"
+    )
+    await stage.films(rows=FILMS[:5])
+    await stage.write("notes", [{"id": 1, "n": 1}])
+    await until_written(stage)
+
+    async def both():
+        events = (await stage.ok("GET", "/v2/activity/snapshots?since=0"))["events"]
+        return {event["namespace"] for event in events} == {"films", "notes"}
+
+    await stage.until(both)
+    stranger = ((b"authorization", b"Bearer other"),)
+    for path in ("/v2/activity/snapshots?since=0", f"{NS}/history", f"{NS}/snapshot-policy"):
+        assert (await stage.call("GET", path, headers=stranger)).status == 401
+
+
+async def test_a_namespace_made_anew_around_the_gateway_is_not_counted_from_the_old_snapshot(stages):
+    """With a gateway key a namespace is known by its name; the body tells of whose creation it is."""
+    stage = await stages(**WATCHED, gateway_api_key="tpuf_stage")
+    await stage.films(rows=FILMS[:5])
+    (old,) = await until_written(stage)
+    upstream = stage.gateway.upstream
+    assert (await upstream.read("DELETE", b"/v2/namespaces/films", b"tpuf_own"))[0] == 200
+    await stage.write("films", [{"id": "x", "year": 1900, "genres": []}])
+
+    async def counted():
+        query = {"mode": "count", "source": "snapshot", "filters": ["year", "Eq", 1900]}
+        answer = await stage.call("POST", f"{NS}/scans", query)
+        return answer.status == 200 and answer.body["count"] == 1
+
+    await stage.until(counted)
+    # The old one is history, and nothing more.
+    newest, *others = await history(stage)
+    assert others == [old]
+    assert (await shown(stage, newest["sha"]))["row_count"] == 1
+
+
 async def test_a_policy_that_is_put_starts_the_writer(stages):
     stage = await stages(**{**WATCHED, "facet_fields": ""})
     await stage.films(rows=FILMS[:10])

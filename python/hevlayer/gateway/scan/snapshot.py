@@ -75,6 +75,9 @@ class SnapshotScans:
 
     async def _find(self, place: str, identity: str | None, request: ScanRequest) -> Snapshot | None:
         required = request.source is Source.SNAPSHOT
+        if identity is None and not required:
+            # Not known yet: the first poll tells which namespace of the name is there.
+            return None
         found = await (self._latest.get(place) if required else self._latest.soon(place))
         if found is None or (None not in (identity, found.identity) and identity != found.identity):
             return None

@@ -1,5 +1,6 @@
 """Snapshots over HTTP: jobs, history, bodies, activity and the policy."""
 
+import asyncio
 import re
 from collections.abc import Callable
 
@@ -139,7 +140,8 @@ class SnapshotRoutes:
         found = await self._store.find(_place(context), sha)
         if found is None:
             raise NotFoundError(f"namespace '{context.namespace}' has no snapshot '{sha}'")
-        return json_response(200, found.as_json(context.namespace))
+        # A body may have hundreds of thousands of values.
+        return await asyncio.to_thread(lambda: json_response(200, found.as_json(context.namespace)))
 
     async def policy(self, context: RouteContext) -> Response:
         return json_response(200, (await self._policies.rules(_place(context))).as_json())

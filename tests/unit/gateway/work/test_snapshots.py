@@ -4,6 +4,8 @@ import pytest
 from snapshot_stage import NS, WATCHED, asked, counts_of, expected, history, outcomes, shown, until_written
 from work_stage import FILMS
 
+from hevlayer.stores.objects import ObjectStoreDeniedError, ObjectStoreFullError, ObjectStoreTimeoutError
+
 # --- jobs ------------------------------------------------------------------------------------------------------------
 
 
@@ -221,6 +223,33 @@ async def test_a_namespace_made_anew_around_the_gateway_is_not_counted_from_the_
     newest, *others = await history(stage)
     assert others == [old]
     assert (await shown(stage, newest["sha"]))["row_count"] == 1
+
+
+@pytest.mark.parametrize("error", [ObjectStoreTimeoutError, ObjectStoreDeniedError, ObjectStoreFullError])
+async def test_a_store_that_fails_is_told_and_keeps_nobody_else(stage, monkeypatch, error):
+    await stage.films(rows=FILMS[:5])
+
+    async def failing(*key, **bounds):
+        raise error("the object store failed")
+
+    for operation in ("get", "list_keys", "put", "put_if_absent"):
+        monkeypatch.setattr(stage.gateway.objects, operation, failing)
+    for method, target, body in (
+        ("GET", f"{NS}/history", None),
+        ("GET", f"{NS}/snapshots/3f9e8b2", None),
+        ("GET", f"{NS}/snapshot-policy", None),
+        ("PUT", f"{NS}/snapshot-policy", {"facetFields": ["year"]}),
+        ("GET", "/v2/activity/snapshots?since=0&namespace=films", None),
+        ("POST", f"{NS}/snapshots", {"field": "year", "source": "stored"}),
+    ):
+        answer = await stage.call(method, target, body)
+        assert (answer.status, answer.body["error"]) == (503, "service_unavailable"), target
+    # It is counted, and the body cannot be kept.
+    done = await asked(stage, "year", source="origin")
+    assert (done["status"], done["error"]) == ("failed", "the object store failed")
+    assert "sha" not in done
+    counted = await stage.ok("POST", f"{NS}/scans", {"mode": "count", "filters": ["year", "Eq", FILMS[0]["year"]]})
+    assert counted["served_by"] == "origin"
 
 
 async def test_a_policy_that_is_put_starts_the_writer(stages):

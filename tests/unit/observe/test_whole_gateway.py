@@ -13,7 +13,7 @@ from hevlayer.http.server import serve
 
 JSON = [(b"content-type", b"application/json")]
 BILLING = b'"billing":{"billable_logical_bytes_queried":5,"billable_logical_bytes_returned":7}'
-# Emitted by the document cache, the fetch routes, jobs, the history and shards, whose own tests drive them.
+# Emitted by the document cache, the fetch routes, jobs, the history, snapshots and shards, whose own tests drive them.
 DRIVEN_ELSEWHERE = {"fetch", "cache"}
 
 

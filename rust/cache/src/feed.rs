@@ -289,3 +289,117 @@ fn drop_step(change: &mut Change<'_>, number: u32, through: u64) -> Result<(u64,
     }
     Ok((keys, is_over))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::Options;
+    use crate::rows::Rows;
+    use crate::writer::Call;
+
+    struct Home(std::path::PathBuf);
+
+    impl Drop for Home {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn opened(name: &str) -> (Engine, Home) {
+        let directory = std::env::temp_dir().join(format!("hevlayer-feed-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&directory);
+        let options = Options {
+            directory: directory.clone(),
+            identity: "https://upstream".to_owned(),
+            capacity_bytes: 1 << 30,
+            ttl_ms: 1_000_000,
+            unknown_write_ms: 1_000,
+        };
+        (Engine::open(&options, 0).expect("an engine"), Home(directory))
+    }
+
+    fn put(engine: &Engine, ids: std::ops::Range<u32>) {
+        let rows: Vec<String> = ids.map(|id| format!(r#"{{"id":{id},"n":1}}"#)).collect();
+        let rows = Rows::read(format!(r#"{{"rows":[{}]}}"#, rows.join(",")).as_bytes(), &[]).expect("rows");
+        let ticket = engine.begin_fill("ns", 0).expect("a ticket");
+        let fill = Call::FillPage { namespace: "ns".into(), rows: Arc::new(rows), ticket, now_ms: 0 };
+        engine.call(fill).expect("a fill");
+    }
+
+    fn changed(engine: &Engine, since: u64) -> Option<usize> {
+        engine.changes_since("ns", since, 1_000).expect("changes").map(|changes| changes.rows.len())
+    }
+
+    fn now(engine: &Engine) -> u64 {
+        engine.read().expect("a snapshot").id()
+    }
+
+    fn noted(engine: &Engine) -> usize {
+        let mut found = 0;
+        let txn = engine.read().expect("a snapshot");
+        txn.walk(Table::Facts, &[entry::CHANGES], &[], |_, _| {
+            found += 1;
+            Ok(true)
+        })
+        .expect("a walk");
+        found
+    }
+
+    #[test]
+    fn what_changed_after_a_transaction_is_told_until_it_is_dropped() {
+        let (engine, _home) = opened("told");
+        put(&engine, 0..10);
+        assert_eq!((changed(&engine, 0), noted(&engine)), (None, 0));
+        engine.begin_feed("ns").expect("a feed");
+        let start = now(&engine);
+        assert_eq!(changed(&engine, start), Some(0));
+        // A second beginning is none.
+        put(&engine, 5..7);
+        engine.begin_feed("ns").expect("a feed");
+        let between = now(&engine);
+        put(&engine, 6..9);
+        assert_eq!((changed(&engine, start), changed(&engine, between)), (Some(4), Some(3)));
+        assert!(engine.changes_since("ns", start, 3).expect("changes").is_none());
+        engine.drop_changes("ns", between).expect("a drop");
+        assert_eq!((changed(&engine, start), changed(&engine, between)), (None, Some(3)));
+        assert!(!engine.notes_since("ns", start).expect("notes") && engine.notes_since("ns", between).expect("notes"));
+        engine.end_feed("ns").expect("an end");
+        assert_eq!((changed(&engine, between), noted(&engine)), (None, 1));
+        engine.maintain(0).expect("an upkeep");
+        assert_eq!(noted(&engine), 0);
+    }
+
+    #[test]
+    fn too_many_notes_end_the_noting() {
+        let (engine, _home) = opened("many");
+        put(&engine, 0..3);
+        engine.begin_feed("ns").expect("a feed");
+        let start = now(&engine);
+        put(&engine, 0..3);
+        let number = engine.changes_since("ns", start, 10).expect("changes").expect("all of them").number;
+        let full = Feed { from: start, keys: KEYS_NOTED_MAX - 1 };
+        let set = |change: &mut Change<'_>| change.txn().put(Table::Facts, &entry::feed_key(number), &full.encode());
+        engine.change(set).expect("a change");
+        put(&engine, 0..1);
+        assert_eq!(changed(&engine, start), Some(3));
+        put(&engine, 0..1);
+        assert_eq!(changed(&engine, start), None);
+        engine.begin_feed("ns").expect("a feed");
+        // What the earlier feed noted is not taken for this one's.
+        assert_eq!((changed(&engine, start), changed(&engine, now(&engine))), (None, Some(0)));
+    }
+
+    #[test]
+    fn a_new_epoch_ends_the_noting() {
+        let (engine, _home) = opened("epoch");
+        put(&engine, 0..3);
+        engine.begin_feed("ns").expect("a feed");
+        let start = now(&engine);
+        engine.call(Call::Clear { namespace: "ns".into() }).expect("a clear");
+        assert_eq!(changed(&engine, start), None);
+        put(&engine, 0..3);
+        assert_eq!((changed(&engine, start), noted(&engine)), (None, 0));
+    }
+}

@@ -66,13 +66,14 @@ def measure(count: int, threads: int) -> dict[str, Any]:
         pyarrow_peer,
     )
 
-    from hevlayer.kernels.doccache import DocRows
+    from hevlayer.kernels.doccache import DocRows, DocScan
     from hevlayer.kernels.filters import ColumnTable, CompiledFilter, FilterSchema
 
     documents = generate(count)
     asked = questions(documents)
     schema = FilterSchema(orjson.dumps(SCHEMA))
     rows = DocRows.joined([DocRows(page, []) for page in documents.pages()])
+    cached = CachedRows(documents)
     both, tenth = CompiledFilter(asked.both, schema), CompiledFilter(asked.tenth, schema)
     everything = CompiledFilter(None, schema)
 
@@ -89,7 +90,7 @@ def measure(count: int, threads: int) -> dict[str, Any]:
         assert found is not None
         return found
 
-    def counted(source: ColumnTable | DocRows) -> int:
+    def counted(source: ColumnTable | DocRows | DocScan) -> int:
         found = both.count(source, threads=threads)
         assert found is not None
         return found[0]
@@ -135,8 +136,14 @@ def measure(count: int, threads: int) -> dict[str, Any]:
                 kind = kind_of(question)
                 assert peer.same(kind, answer()) == expected[question], f"{peer.name} differs: {question}"
                 warm.setdefault(question, {})[peer.name] = round(median_ms(answer), 4)
-        by_rows = {"hevlayer rows": median_ms(lambda: counted(rows))}
-        assert counted(rows) == expected["count"]
+        begun = cached.scan()
+        by_rows = {
+            "hevlayer rows": median_ms(lambda: counted(rows)),
+            "hevlayer rows of the cache": median_ms(lambda: counted(begun)),
+            "beginning of a scan of the cache": median_ms(cached.scan),
+        }
+        assert counted(rows) == counted(begun) == expected["count"]
+        cached.close()
         lines = [orjson.dumps(row) for row in documents.rows()]
         for peer in json_peers(lines, asked):
             answer = peer.answers["count over rows"]
@@ -156,11 +163,44 @@ def measure(count: int, threads: int) -> dict[str, Any]:
         "record_bytes": rows.record_bytes,
         "warm_ms": warm,
         "count_over_rows_ms": {name: round(ms, 3) for name, ms in by_rows.items()},
-        "count_over_rows_gigabytes_per_second_and_thread": round(
-            rows.record_bytes / by_rows["hevlayer rows"] / 1e6 / threads, 2
-        ),
+        "count_over_rows_gigabytes_per_second_and_thread": {
+            name: round(rows.record_bytes / by_rows[name] / 1e6 / threads, 2)
+            for name in ("hevlayer rows", "hevlayer rows of the cache")
+        },
         "cold_ms": cold,
     }
+
+
+class CachedRows:
+    """The documents as the embedded cache keeps them."""
+
+    NAMESPACE = "documents"
+    LIFE_MS = 86_400_000
+
+    def __init__(self, documents: Any) -> None:
+        from hevlayer.kernels.doccache import DocCacheEngine, DocRows
+
+        self._directory = tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR"))
+        self._engine = DocCacheEngine(
+            self._directory.name,
+            identity="bench",
+            capacity_bytes=16 << 30,
+            ttl_ms=self.LIFE_MS,
+            unknown_write_ms=1_000,
+            now_ms=1,
+        )
+        for page in documents.pages():
+            ticket = self._engine.begin_fill(self.NAMESPACE, 1)
+            change = self._engine.fill_page(self.NAMESPACE, DocRows(page, []), ticket, 1, in_place=False)
+            while not isinstance(change, tuple) and change.result() is None:
+                time.sleep(0.001)
+
+    def scan(self) -> Any:
+        return self._engine.scan(self.NAMESPACE, 1)[0].with_marked()
+
+    def close(self) -> None:
+        self._engine.close(1)
+        self._directory.cleanup()
 
 
 def cold_ms(path: Path, files: Any, asked: Any, both: Any, threads: int, expected: int) -> dict[str, float]:

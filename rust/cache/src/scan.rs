@@ -220,8 +220,14 @@ impl NamespaceScan for Scan {
     ) -> Result<()> {
         let (from, to) = (self.rows.len() * part / parts, self.rows.len() * (part + 1) / parts);
         let mut ahead = (u32::MAX, 0);
+        let mut current: Option<(u32, &Arc<Mapping>)> = None;
         for row in &self.rows[from..to] {
-            let mapping = self.segments.get(&row.segment).ok_or(CacheError::Broken)?;
+            // Rows stand in the order of segments, so that one is seldom looked up.
+            let mapping = match current {
+                Some((segment, mapping)) if segment == row.segment => mapping,
+                _ => self.segments.get(&row.segment).ok_or(CacheError::Broken)?,
+            };
+            current = Some((row.segment, mapping));
             if ahead.0 != row.segment || row.offset >= ahead.1 {
                 let start = if ahead.0 == row.segment { ahead.1.max(row.offset) } else { row.offset };
                 mapping.will_need(start, AHEAD_BYTES as usize);

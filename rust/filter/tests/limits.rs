@@ -180,3 +180,27 @@ fn a_deadline_that_is_over_lets_nothing_begin() {
     assert_eq!(builder.read(&Records(&records.records), &limits), Err(ScanError::TimedOut));
     assert_eq!(builder.rows(), 0);
 }
+
+#[test]
+fn texts_that_take_too_much_memory_get_no_column() {
+    let records = rows(0, 1_000);
+    let mut every = Filter::all();
+    for attribute in ["n", "t"] {
+        every.read_also(attribute, &schema()).expect("an attribute");
+    }
+    let home = Home(std::env::temp_dir().join(format!("hevlayer-limits-texts-{}", std::process::id())));
+    std::fs::create_dir_all(&home.0).expect("a directory");
+    // Seven texts of two bytes.
+    for (bytes, left_out) in [(14, vec![]), (13, vec!["t".to_owned()])] {
+        let mut builder = SegmentBuilder::new(Kind::Uint, every.attributes.clone());
+        builder.dictionary_bytes_max = bytes;
+        builder.read(&Records(&records.records), &Limits::default()).expect("rows");
+        let path = home.0.join("of.columns");
+        let built = builder.finish(&path, 1, Origin::default()).expect("a segment");
+        assert_eq!((built.rows, &built.left_out), (1_000, &left_out));
+        let table = Table::new(Arc::new(Segment::open(&path).expect("a segment")));
+        let [numbers, both, ..] = &filters()[..] else { panic!("filters") };
+        assert!(table.count(numbers, &Limits::default()).expect("a count").is_some());
+        assert_eq!(table.count(both, &Limits::default()).expect("a count").is_some(), left_out.is_empty());
+    }
+}

@@ -45,6 +45,10 @@ CATCH_UP_SECONDS = 10.0
 # What a row takes in a file before anything is known: its id, and its code in one column.
 ID_BYTES = 16
 CODE_BYTES = 4
+# What a build may take of memory, and what a row takes of it: its id, and its value in one column.
+BUILD_MEMORY_BYTES_MAX = 1 << 30
+BUILD_ID_BYTES = 24
+BUILD_VALUE_BYTES = 20
 
 
 class ColumnMetrics(Protocol):
@@ -137,24 +141,32 @@ def _next_build(
 ) -> Build | None:
     for namespace, demand in sorted(demands.items(), key=lambda item: -item[1].asked_at):
         file = held.get(namespace)
-        wanted = demand.wanted()
-        if not wanted or now < demand.not_before or max(demand.rows, file.rows if file else 0) < ROWS_MIN:
+        rows = max(demand.rows, file.rows if file else 0)
+        columns_max = columns_that_fit(rows)
+        wanted = demand.wanted()[:columns_max]
+        if not wanted or now < demand.not_before or rows < ROWS_MIN:
             continue
         if file is not None and set(wanted) <= set(file.columns) and not is_worn(file):
             continue
-        build = Build(namespace, _attributes(wanted, file))
+        build = Build(namespace, _attributes(wanted, file, columns_max))
         if _size(build, held, demands) > bytes_max:
             # What others asked for once goes before what is asked for now.
-            build = Build(namespace, _attributes(wanted, None))
+            build = Build(namespace, _attributes(wanted, None, columns_max))
         if _size(build, held, demands) <= bytes_max:
             return build
     return None
 
 
-def _attributes(wanted: Iterable[str], file: ColumnFile | None) -> tuple[str, ...]:
+def columns_that_fit(rows: int) -> int:
+    """How many columns beside the stamp's a build of so many rows has memory for."""
+    bytes_of_row = BUILD_MEMORY_BYTES_MAX // max(1, rows)
+    return min(COLUMNS_MAX, max(0, (bytes_of_row - BUILD_ID_BYTES) // BUILD_VALUE_BYTES - 1))
+
+
+def _attributes(wanted: Iterable[str], file: ColumnFile | None, columns_max: int) -> tuple[str, ...]:
     kept = () if file is None else file.columns
     named = dict.fromkeys((STAMP_ATTRIBUTE, *wanted, *kept))
-    return tuple(named)[: COLUMNS_MAX + 1]
+    return tuple(named)[: columns_max + 1]
 
 
 def is_worn(file: ColumnFile) -> bool:

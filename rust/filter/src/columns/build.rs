@@ -15,6 +15,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Most elements of all arrays of one column: places are 32-bit.
 const ELEMENTS_MAX: usize = u32::MAX as usize - 1;
+/// Most bytes of the different texts of one column, which are in memory while it is built.
+pub const DICTIONARY_BYTES_MAX: usize = 256 << 20;
 /// A dictionary of numbers pays when there are at least this many rows to an entry.
 const ROWS_PER_ENTRY_MIN: usize = 4;
 
@@ -30,6 +32,8 @@ pub struct SegmentBuilder {
     id_kind: Kind,
     columns: Vec<Values>,
     left_out: Vec<bool>,
+    /// Most bytes of the different texts of one column; one with more is left out.
+    pub dictionary_bytes_max: usize,
 }
 
 /// What a build made.
@@ -37,8 +41,9 @@ pub struct SegmentBuilder {
 pub struct Built {
     pub rows: usize,
     pub bytes: u64,
-    /// Attributes that got no column: a row holds a value that is not of the attribute's type, or all arrays together
-    /// have more elements than places can count. They are read from the rows; nothing is lost but speed.
+    /// Attributes that got no column: a row holds a value that is not of the attribute's type, all arrays together have
+    /// more elements than places can count, or different texts take too much memory. They are read from the rows;
+    /// nothing is lost but speed.
     pub left_out: Vec<String>,
 }
 
@@ -149,7 +154,8 @@ impl SegmentBuilder {
         let left_out = vec![false; attributes.len()];
         let reader = Filter { root: Node::Always(true), attributes };
         let hints = Hints::new(&reader);
-        Self { reader, hints, ids: IdBuilder::default(), id_kind, columns, left_out }
+        let dictionary_bytes_max = DICTIONARY_BYTES_MAX;
+        Self { reader, hints, ids: IdBuilder::default(), id_kind, columns, left_out, dictionary_bytes_max }
     }
 
     #[must_use]
@@ -191,8 +197,10 @@ impl SegmentBuilder {
                 continue;
             }
             let reading = Reading::new(&self.reader, &self.hints);
-            if !values.push(&reading, place, row) || reading.mistyped().is_some() {
+            let fits = values.push(&reading, place, row) && values.dictionary_bytes() <= self.dictionary_bytes_max;
+            if !fits || reading.mistyped().is_some() {
                 self.left_out[place] = true;
+                *values = Values::Numbers(Vec::new());
             }
         }
         Ok(())
@@ -225,6 +233,15 @@ impl SegmentBuilder {
 }
 
 impl Values {
+    fn dictionary_bytes(&self) -> usize {
+        match self {
+            Self::Coded(_, dictionary) | Self::Arrays { elements: Elements::Coded(_, dictionary), .. } => {
+                dictionary.bytes.len()
+            }
+            _ => 0,
+        }
+    }
+
     /// Takes the row's value. False: there are more elements than places can count.
     fn push(&mut self, reading: &Reading<'_>, place: usize, row: &View<'_>) -> bool {
         match self {

@@ -14,6 +14,7 @@ from hevlayer.gateway.scan.columns import (
     Columns,
     Demand,
     Drop,
+    columns_that_fit,
     is_worn,
     plan_columns,
 )
@@ -93,6 +94,19 @@ def test_what_does_not_fit_is_not_begun():
     # Without what only others asked for it may.
     steps = plan_columns([file("films", ("a", "b", "c"), size=4_000_000)], {"films": demand("d")}, 0, 0, 2_500_000)
     assert steps == [Build("films", (STAMP_ATTRIBUTE, "d"))]
+
+
+def test_a_build_has_the_memory_it_needs():
+    assert columns_that_fit(1_000_000) == COLUMNS_MAX
+    assert columns_that_fit(10_000_000) == 3
+    assert columns_that_fit(30_000_000) == 0
+    asked = demand("a", "b", "c", "d", "e", rows=10_000_000)
+    (build,) = plan_columns([], {"films": asked}, 0, 0, LARGE)
+    assert build.attributes == (STAMP_ATTRIBUTE, "a", "b", "c")
+    # What has no room is not asked for again and again.
+    held = file("films", ("a", "b", "c"), size=1 << 28, rows=10_000_000)
+    assert plan_columns([held], {"films": asked}, 0, 0, LARGE) == []
+    assert plan_columns([], {"films": demand("a", rows=30_000_000)}, 0, 0, LARGE) == []
 
 
 def test_what_nobody_reads_goes():

@@ -8,7 +8,7 @@
 //!               'D' deadline, token                           ->  nothing: writes by the time that they end of themselves
 //!               'S' segment                                   ->  Segment
 //!               'G' number                                    ->  nothing: namespaces with entries of earlier epochs
-//!               'T' number                                    ->  Feed: the changes of this namespace are noted
+//!               'T' number                                    ->  Feed: the changes of this namespace are noted; see `crate::feed`
 //!               'C' number, transaction                       ->  keys of ids whose row it changed
 //!               'M'                                           ->  Meta
 //! ```
@@ -97,53 +97,53 @@ pub enum Entry {
 }
 
 /// Reads numbers off the front of a value.
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], CacheError> {
+    pub fn take(&mut self, count: usize) -> Result<&'a [u8], CacheError> {
         let (taken, rest) = self.0.split_at_checked(count).ok_or(CacheError::Broken)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn u8(&mut self) -> Result<u8, CacheError> {
+    pub fn u8(&mut self) -> Result<u8, CacheError> {
         Ok(self.take(1)?[0])
     }
 
-    fn u16(&mut self) -> Result<u16, CacheError> {
+    pub fn u16(&mut self) -> Result<u16, CacheError> {
         Ok(u16::from_le_bytes(self.take(2)?.try_into().map_err(|_| CacheError::Broken)?))
     }
 
-    fn u32(&mut self) -> Result<u32, CacheError> {
+    pub fn u32(&mut self) -> Result<u32, CacheError> {
         Ok(u32::from_le_bytes(self.take(4)?.try_into().map_err(|_| CacheError::Broken)?))
     }
 
-    fn u64(&mut self) -> Result<u64, CacheError> {
+    pub fn u64(&mut self) -> Result<u64, CacheError> {
         Ok(u64::from_le_bytes(self.take(8)?.try_into().map_err(|_| CacheError::Broken)?))
     }
 }
 
 /// Appends numbers to a value.
 #[derive(Default)]
-struct Writer(Vec<u8>);
+pub(crate) struct Writer(pub Vec<u8>);
 
 impl Writer {
-    fn u8(&mut self, value: u8) -> &mut Self {
+    pub fn u8(&mut self, value: u8) -> &mut Self {
         self.0.push(value);
         self
     }
 
-    fn u16(&mut self, value: u16) -> &mut Self {
+    pub fn u16(&mut self, value: u16) -> &mut Self {
         self.0.extend_from_slice(&value.to_le_bytes());
         self
     }
 
-    fn u32(&mut self, value: u32) -> &mut Self {
+    pub fn u32(&mut self, value: u32) -> &mut Self {
         self.0.extend_from_slice(&value.to_le_bytes());
         self
     }
 
-    fn u64(&mut self, value: u64) -> &mut Self {
+    pub fn u64(&mut self, value: u64) -> &mut Self {
         self.0.extend_from_slice(&value.to_le_bytes());
         self
     }
@@ -387,46 +387,7 @@ impl Meta {
     }
 }
 
-/// Which changes of a namespace are noted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Feed {
-    /// All of later transactions are.
-    pub from: u64,
-    /// Keys that are noted.
-    pub keys: u64,
-}
-
-impl Feed {
-    pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::default();
-        out.u64(self.from).u64(self.keys);
-        out.0
-    }
-
-    pub fn decode(bytes: &[u8]) -> Result<Self, CacheError> {
-        let mut reader = Reader(bytes);
-        Ok(Self { from: reader.u64()?, keys: reader.u64()? })
-    }
-}
-
-/// Appends a key to those that a transaction changed.
-pub fn note_key(noted: &mut Vec<u8>, key: &[u8]) {
-    // Keys are shorter than the index's limit, which fits.
-    noted.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes());
-    noted.extend_from_slice(key);
-}
-
-/// The keys that a transaction changed.
-pub fn noted_keys(noted: &[u8], mut visit: impl FnMut(&[u8])) -> Result<(), CacheError> {
-    let mut reader = Reader(noted);
-    while !reader.0.is_empty() {
-        let length = reader.u16()?;
-        visit(reader.take(usize::from(length))?);
-    }
-    Ok(())
-}
-
-fn keyed(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn keyed(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut out = vec![tag];
     parts.iter().for_each(|part| out.extend_from_slice(part));
     out
@@ -438,18 +399,6 @@ pub fn namespace_key(name: &str) -> Vec<u8> {
 
 pub fn number_key(number: u32) -> Vec<u8> {
     keyed(NUMBER, &[&number.to_be_bytes()])
-}
-
-pub fn feed_key(number: u32) -> Vec<u8> {
-    keyed(FEED, &[&number.to_be_bytes()])
-}
-
-pub fn changes_prefix(number: u32) -> Vec<u8> {
-    keyed(CHANGES, &[&number.to_be_bytes()])
-}
-
-pub fn changes_key(number: u32, transaction: u64) -> Vec<u8> {
-    keyed(CHANGES, &[&number.to_be_bytes(), &transaction.to_be_bytes()])
 }
 
 pub fn write_key(token: u64, part: u32) -> Vec<u8> {

@@ -9,7 +9,7 @@ use std::io;
 
 use crate::change::{Change, Key};
 use crate::engine::{length, Engine, Facts};
-use crate::entry::{self, Entry, Feed, Known};
+use crate::entry::{self, keyed, Entry, Known, Reader, Writer, CHANGES, FEED};
 use crate::error::CacheError;
 use crate::frame::Frame;
 use crate::lmdb::{Read, Table, Txn, Write};
@@ -23,6 +23,57 @@ const SWEEP_STEPS_MAX: usize = 16;
 const ATTEMPTS: usize = 3;
 
 type Result<T> = std::result::Result<T, CacheError>;
+
+/// Which changes of a namespace are noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+struct Feed {
+    /// All of later transactions are.
+    from: u64,
+    /// Keys that are noted.
+    keys: u64,
+}
+
+impl Feed {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::default();
+        out.u64(self.from).u64(self.keys);
+        out.0
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut reader = Reader(bytes);
+        Ok(Self { from: reader.u64()?, keys: reader.u64()? })
+    }
+}
+
+/// Appends a key to those that a transaction changed.
+fn note_key(noted: &mut Vec<u8>, key: &[u8]) {
+    // Keys are shorter than the index's limit, which fits.
+    noted.extend_from_slice(&u16::try_from(key.len()).unwrap_or(u16::MAX).to_le_bytes());
+    noted.extend_from_slice(key);
+}
+
+/// The keys that a transaction changed.
+fn noted_keys(noted: &[u8], mut visit: impl FnMut(&[u8])) -> Result<()> {
+    let mut reader = Reader(noted);
+    while !reader.0.is_empty() {
+        let length = reader.u16()?;
+        visit(reader.take(usize::from(length))?);
+    }
+    Ok(())
+}
+
+fn feed_key(number: u32) -> Vec<u8> {
+    keyed(FEED, &[&number.to_be_bytes()])
+}
+
+fn changes_prefix(number: u32) -> Vec<u8> {
+    keyed(CHANGES, &[&number.to_be_bytes()])
+}
+
+fn changes_key(number: u32, transaction: u64) -> Vec<u8> {
+    keyed(CHANGES, &[&number.to_be_bytes(), &transaction.to_be_bytes()])
+}
 
 /// What a transaction notes of the rows that it changes.
 #[derive(Default)]
@@ -39,7 +90,7 @@ impl Noted {
         }
         let (count, keys) = self.keys.entry(number).or_default();
         *count += 1;
-        entry::note_key(keys, key);
+        note_key(keys, key);
         Ok(())
     }
 
@@ -47,7 +98,7 @@ impl Noted {
         if let Some(known) = self.feeds.get(&number) {
             return Ok(*known);
         }
-        let found = txn.get(Table::Facts, &entry::feed_key(number))?.map(Feed::decode).transpose()?;
+        let found = txn.get(Table::Facts, &feed_key(number))?.map(Feed::decode).transpose()?;
         self.feeds.insert(number, found);
         Ok(found)
     }
@@ -56,7 +107,7 @@ impl Noted {
     pub(crate) fn stop(&mut self, txn: &mut Write<'_>, number: u32) -> Result<()> {
         self.keys.remove(&number);
         self.feeds.insert(number, None);
-        txn.delete(Table::Facts, &entry::feed_key(number)).map(drop)
+        txn.delete(Table::Facts, &feed_key(number)).map(drop)
     }
 
     pub(crate) fn write(self, txn: &mut Write<'_>) -> Result<()> {
@@ -65,11 +116,11 @@ impl Noted {
             let Some(mut feed) = self.feeds.get(&number).copied().flatten() else { continue };
             feed.keys += count;
             if feed.keys > KEYS_NOTED_MAX {
-                txn.delete(Table::Facts, &entry::feed_key(number))?;
+                txn.delete(Table::Facts, &feed_key(number))?;
                 continue;
             }
-            txn.put(Table::Facts, &entry::changes_key(number, now), &keys)?;
-            txn.put(Table::Facts, &entry::feed_key(number), &feed.encode())?;
+            txn.put(Table::Facts, &changes_key(number, now), &keys)?;
+            txn.put(Table::Facts, &feed_key(number), &feed.encode())?;
         }
         Ok(())
     }
@@ -114,7 +165,7 @@ impl Engine {
         self.check()?;
         self.change(|change| {
             let facts = change.namespace(namespace)?;
-            let at = entry::feed_key(facts.number);
+            let at = feed_key(facts.number);
             if change.txn().get(Table::Facts, &at)?.is_none() {
                 let feed = Feed { from: change.now(), keys: 0 };
                 change.txn().put(Table::Facts, &at, &feed.encode())?;
@@ -130,7 +181,7 @@ impl Engine {
     pub fn end_feed(&self, namespace: &str) -> Result<()> {
         self.check()?;
         let Some(facts) = self.namespace(&self.read()?, namespace)? else { return Ok(()) };
-        self.change(|change| change.txn().delete(Table::Facts, &entry::feed_key(facts.number)).map(drop))
+        self.change(|change| change.txn().delete(Table::Facts, &feed_key(facts.number)).map(drop))
     }
 
     /// Whether every change of a namespace after a transaction is noted.
@@ -141,7 +192,7 @@ impl Engine {
         self.check()?;
         let txn = self.read()?;
         let Some(held) = self.namespace(&txn, namespace)? else { return Ok(false) };
-        let feed = txn.get(Table::Facts, &entry::feed_key(held.number))?.map(Feed::decode).transpose()?;
+        let feed = txn.get(Table::Facts, &feed_key(held.number))?.map(Feed::decode).transpose()?;
         Ok(feed.is_some_and(|feed| feed.from <= since))
     }
 
@@ -152,7 +203,7 @@ impl Engine {
     pub fn drop_changes(&self, namespace: &str, through: u64) -> Result<()> {
         self.check()?;
         let Some(facts) = self.namespace(&self.read()?, namespace)? else { return Ok(()) };
-        let at = entry::feed_key(facts.number);
+        let at = feed_key(facts.number);
         loop {
             let is_over = self.change(|change| {
                 let Some(mut feed) = change.txn().get(Table::Facts, &at)?.map(Feed::decode).transpose()? else {
@@ -184,12 +235,12 @@ impl Engine {
         let mut next = Some(0_u32);
         while let Some(from) = next {
             let mut found = None;
-            txn.walk(Table::Facts, &[entry::CHANGES], &entry::changes_prefix(from), |key, _| {
+            txn.walk(Table::Facts, &[CHANGES], &changes_prefix(from), |key, _| {
                 found = key.get(1..5).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
                 Ok(false)
             })?;
             let Some(number) = found else { return Ok(None) };
-            if txn.get(Table::Facts, &entry::feed_key(number))?.is_none() {
+            if txn.get(Table::Facts, &feed_key(number))?.is_none() {
                 return Ok(found);
             }
             next = number.checked_add(1);
@@ -220,14 +271,14 @@ impl Engine {
     fn collect_changes(&self, namespace: &str, since: u64, keys_max: usize) -> Result<Option<Changes>> {
         let txn = self.read()?;
         let Some(held) = self.namespace(&txn, namespace)? else { return Ok(None) };
-        let feed = txn.get(Table::Facts, &entry::feed_key(held.number))?.map(Feed::decode).transpose()?;
+        let feed = txn.get(Table::Facts, &feed_key(held.number))?.map(Feed::decode).transpose()?;
         if feed.is_none_or(|feed| feed.from > since) {
             return Ok(None);
         }
         let mut keys: BTreeSet<Key> = BTreeSet::new();
-        let start = entry::changes_key(held.number, since + 1);
-        txn.walk(Table::Facts, &entry::changes_prefix(held.number), &start, |_, noted| {
-            entry::noted_keys(noted, |key| {
+        let start = changes_key(held.number, since + 1);
+        txn.walk(Table::Facts, &changes_prefix(held.number), &start, |_, noted| {
+            noted_keys(noted, |key| {
                 keys.insert(key.into());
             })?;
             Ok(keys.len() <= keys_max)
@@ -271,7 +322,7 @@ impl Engine {
 /// Drops the oldest notes of a namespace; gives how many keys they had, and whether none is left up to `through`.
 fn drop_step(change: &mut Change<'_>, number: u32, through: u64) -> Result<(u64, bool)> {
     let (mut going, mut keys, mut is_over) = (Vec::new(), 0, true);
-    change.txn().walk(Table::Facts, &entry::changes_prefix(number), &[], |at, noted| {
+    change.txn().walk(Table::Facts, &changes_prefix(number), &[], |at, noted| {
         let transaction = at.get(5..).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
         if transaction.ok_or(CacheError::Broken)? > through {
             return Ok(false);
@@ -280,7 +331,7 @@ fn drop_step(change: &mut Change<'_>, number: u32, through: u64) -> Result<(u64,
             is_over = false;
             return Ok(false);
         }
-        entry::noted_keys(noted, |_| keys += 1)?;
+        noted_keys(noted, |_| keys += 1)?;
         going.push(at.to_vec());
         Ok(true)
     })?;
@@ -339,7 +390,7 @@ mod tests {
     fn noted(engine: &Engine) -> usize {
         let mut found = 0;
         let txn = engine.read().expect("a snapshot");
-        txn.walk(Table::Facts, &[entry::CHANGES], &[], |_, _| {
+        txn.walk(Table::Facts, &[CHANGES], &[], |_, _| {
             found += 1;
             Ok(true)
         })
@@ -380,7 +431,7 @@ mod tests {
         put(&engine, 0..3);
         let number = engine.changes_since("ns", start, 10).expect("changes").expect("all of them").number;
         let full = Feed { from: start, keys: KEYS_NOTED_MAX - 1 };
-        let set = |change: &mut Change<'_>| change.txn().put(Table::Facts, &entry::feed_key(number), &full.encode());
+        let set = |change: &mut Change<'_>| change.txn().put(Table::Facts, &feed_key(number), &full.encode());
         engine.change(set).expect("a change");
         put(&engine, 0..1);
         assert_eq!(changed(&engine, start), Some(3));

@@ -399,7 +399,7 @@ _SNAPSHOTS: tuple[Operation[Any], ...] = (
         "DELETE",
         f"{_NS2}/snapshot-jobs/{{job_id}}",
         models.StatusResponse,
-        "Stops and forgets a snapshot job; a body that it has published stays.",
+        "Stops and forgets a snapshot job. A snapshot that it has made stays.",
         "snapshots",
     ),
     Operation(

@@ -221,6 +221,35 @@ async def test_errors(serve, open_client, answer, expected):
     assert len(server.requests) == 1
 
 
+JOB = {"id": "j", "namespace": "a", "progress": 0.5, "documents_scanned": 0, "created_at": "t", "field": "n"}
+
+
+async def test_a_snapshot_that_is_waited_for(serve, open_client):
+    running, completed = ({**JOB, "source": "auto", "status": each} for each in ("running", "completed"))
+    server = serve(Answer(body=running), Answer(body=running), Answer(body={**completed, "sha": "f00"}))
+    states = []
+    client = open_client(server.url)
+    job = await client.wait_for_snapshot_job("a", "j", initial_delay=0.001, progress=states.append)
+    assert (job.sha, [each.status for each in states]) == ("f00", ["running", "running", "completed"])
+    assert {each.target for each in server.requests} == {"/v2/namespaces/a/snapshot-jobs/j"}
+
+
+async def test_pages_are_turned_until_there_is_no_cursor(serve, open_client):
+    events = [{"ts_ms": each, "namespace": "a", "sha": "s"} for each in range(3)]
+    server = serve(
+        Answer(body={"events": events[:2], "next_cursor": "c/1"}),
+        Answer(body={"events": [], "next_cursor": "c/2"}),
+        Answer(body={"events": events[2:], "next_cursor": None}),
+    )
+    found = await open_client(server.url).iter_snapshot_activity(since=5, page_size=2)
+    assert [each.ts_ms for each in found] == [0, 1, 2]
+    assert [each.target.partition("?")[2] for each in server.requests] == [
+        "since=5&limit=2",
+        "since=5&limit=2&cursor=c%2F1",
+        "since=5&limit=2&cursor=c%2F2",
+    ]
+
+
 async def test_every_operation_can_be_called(serve, open_client):
     """Each goes out by its method and path; what this server answers fits none, which is told."""
     server = serve(Answer(raw=b"\x00"))

@@ -260,3 +260,16 @@ class AsyncHevlayer(
             before = page.next_cursor
             if not before:
                 return
+
+    async def iter_snapshot_activity(
+        self, *, since: int, namespace: str | None = None, page_size: int | None = None
+    ) -> AsyncIterator[models.SnapshotActivityEvent]:
+        """Every snapshot that was written since a time in epoch milliseconds, page by page."""
+        cursor = None
+        for _ in range(PAGES_MAX):
+            page = await self.list_snapshot_activity(since=since, namespace=namespace, cursor=cursor, limit=page_size)
+            for event in page.events:
+                yield event
+            cursor = page.next_cursor
+            if not cursor:
+                return

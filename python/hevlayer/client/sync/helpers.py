@@ -256,3 +256,15 @@ class Hevlayer(
             before = page.next_cursor
             if not before:
                 return
+
+    def iter_snapshot_activity(
+        self, *, since: int, namespace: str | None = None, page_size: int | None = None
+    ) -> Iterator[models.SnapshotActivityEvent]:
+        """Every snapshot that was written since a time in epoch milliseconds, page by page."""
+        cursor = None
+        for _ in range(PAGES_MAX):
+            page = self.list_snapshot_activity(since=since, namespace=namespace, cursor=cursor, limit=page_size)
+            yield from page.events
+            cursor = page.next_cursor
+            if not cursor:
+                return

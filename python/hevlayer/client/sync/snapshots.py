@@ -115,7 +115,7 @@ class Snapshots(Caller):
     def delete_snapshot_job(
         self, namespace: str, job_id: str, *, with_perf: bool = False, timeout_seconds: float | None = None
     ) -> models.StatusResponse | LayerResponse[models.StatusResponse]:
-        """Stops and forgets a snapshot job; a body that it has published stays.
+        """Stops and forgets a snapshot job. A snapshot that it has made stays.
 
         `DELETE /v2/namespaces/{namespace}/snapshot-jobs/{job_id}`
         """

@@ -41,7 +41,7 @@ def _is_cache_state(value: object) -> bool:
 
 
 def _is_cleanup(value: object, _namespace: str) -> bool:
-    steps = ["watermark", "listing", "document_cache", "jobs", "history", "shards"]
+    steps = ["watermark", "listing", "document_cache", "jobs", "history", "shards", "snapshots"]
     return value == {"cleanup": "done", "steps": [{"step": step, "status": "done"} for step in steps]}
 
 

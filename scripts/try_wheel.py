@@ -14,6 +14,15 @@ import venv
 import zipfile
 from pathlib import Path
 
+# The client, as a program that has nothing but the wheel and what it asks for.
+CLIENT = """
+import sys
+import hevlayer
+with hevlayer.Hevlayer(base_url=sys.argv[1], api_key="tpuf_try", max_retries=0) as client:
+    found = client.query_namespace("try", {"vector": [0.1, 0.2], "top_k": 1}, with_perf=True)
+    assert [row["id"] for row in found.data.rows] == [1], found
+    assert client.fetch_document("try", 1).attributes["title"] == "a film"
+"""
 START_SECONDS_MAX = 30
 STOP_SECONDS_MAX = 30
 
@@ -101,6 +110,7 @@ def main() -> None:
             document = call(base, "GET", "/v2/namespaces/try/documents/1")
             assert isinstance(document, dict), document
             assert document["attributes"]["title"] == "a film", document
+            subprocess.run([environment / "bin/python", "-c", CLIENT, base], cwd=folder, check=True, timeout=30)
         except BaseException:
             print(log.read_text(), file=sys.stderr)
             raise
@@ -109,7 +119,9 @@ def main() -> None:
             code = process.wait(STOP_SECONDS_MAX)
         if code != 0:
             raise SystemExit(f"hevlayer dev ended with code {code} after SIGTERM")
-    print(f"dist: {wheel.name} works alone: wrote, queried and fetched a row through `hevlayer dev`")
+    print(
+        f"dist: {wheel.name} works alone: wrote, queried and fetched a row through `hevlayer dev`, by hand and with the client"
+    )
 
 
 if __name__ == "__main__":

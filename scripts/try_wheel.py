@@ -120,7 +120,7 @@ def main() -> None:
         if code != 0:
             raise SystemExit(f"hevlayer dev ended with code {code} after SIGTERM")
     print(
-        f"dist: {wheel.name} works alone: wrote, queried and fetched a row through `hevlayer dev`, by hand and with the client"
+        f"dist: {wheel.name} works alone: wrote, queried and fetched a row through `hevlayer dev`, also by the client"
     )
 
 

@@ -61,11 +61,13 @@ def _address(name: str, text: str) -> str:
     try:
         parts = urlsplit(text)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
+        # Addresses are told in errors; keys have a place of their own.
+        usable = usable and parts.username is None
         _ = parts.port
     except ValueError:
         usable = False
     if not usable:
-        raise ValueError(f"{name} must be an http or https address without query or fragment")
+        raise ValueError(f"{name} must be an http or https address without user, query or fragment")
     return text.rstrip("/")
 
 

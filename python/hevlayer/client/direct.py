@@ -6,6 +6,7 @@ Only what needs nothing that the gateway keeps: native bodies, and a search by a
 from collections.abc import Mapping
 from typing import Any
 
+from hevlayer.client import models
 from hevlayer.client.operation import Direct, Operation, Prepared, as_json
 
 _LAYER_WRITE_KEYS = frozenset({"upserts", "patches"})
@@ -32,30 +33,55 @@ def direct_request(operation: Operation[Any], prepared: Prepared) -> Prepared | 
 
 
 def layer_shape(prepared: Prepared, data: Any) -> None:
-    """Gives an answer of Turbopuffer what the gateway would have given it: no reserved attributes unless they were
-    named, and `results` for a query in the Layer dialect. Changes `data`, a `QueryResponse`."""
-    body = prepared.body
-    wanted = body.get("include_attributes") if isinstance(body, Mapping) else None
-    named = set(wanted) if isinstance(wanted, (list, tuple)) else set()
-    rows = getattr(data, "rows", None)
-    for row in rows or ():
-        for name in [each for each in row if each.startswith(_RESERVED_PREFIX) and each not in named]:
-            del row[name]
-    if rows is not None and isinstance(body, Mapping) and "vector" in body:
+    """Gives an answer of Turbopuffer what the gateway would have given it; changes `data`.
+
+    No reserved attributes unless they were named, and `results` for a query in the Layer dialect.
+    """
+    body = prepared.body if isinstance(prepared.body, Mapping) else {}
+    if isinstance(data, models.NamespaceMetadata):
+        data.schema = _without_reserved(data.schema)
+    elif isinstance(data, models.TurbopufferSchema):
+        data.__pydantic_extra__ = _without_reserved(data.model_extra or {})
+    elif isinstance(data, models.BatchQueryResponse):
+        for leg, result in zip(body.get("queries", ()), data.results, strict=False):
+            _hide_reserved(leg, result.rows)
+    elif isinstance(data, (models.QueryResponse, models.TurbopufferQueryResponse)):
+        _hide_reserved(body, data.rows)
+        if isinstance(data, models.QueryResponse):
+            _complete(body, data)
+
+
+def _complete(body: Mapping[str, Any], data: models.QueryResponse) -> None:
+    if "queries" in body:
+        for leg, result in zip(body["queries"], data.results or (), strict=False):
+            _hide_reserved(leg, result.get("rows"))
+    elif "vector" in body:
         data.results = [
             {
                 "id": row["id"],
                 "dist": row.get("$dist"),
                 "attributes": {name: value for name, value in row.items() if name not in ("id", "$dist")},
             }
-            for row in rows
+            for row in data.rows
         ]
+
+
+def _hide_reserved(query: Mapping[str, Any], rows: list[dict[str, Any]] | None) -> None:
+    wanted = query.get("include_attributes")
+    named = set(wanted) if isinstance(wanted, (list, tuple)) else set()
+    for row in rows or ():
+        for name in [each for each in row if each.startswith(_RESERVED_PREFIX) and each not in named]:
+            del row[name]
+
+
+def _without_reserved(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in schema.items() if not name.startswith(_RESERVED_PREFIX)}
 
 
 def _native_query(body: dict[str, Any]) -> dict[str, Any] | None:
     if _LAYER_QUERY_KEYS & body.keys() or _names_layer_ranking(body.get("rank_by")):
         return None
-    if any(isinstance(leg, Mapping) and _native_query(dict(leg)) != leg for leg in body.get("queries") or ()):
+    if any(not isinstance(leg, Mapping) or _native_query(dict(leg)) != leg for leg in body.get("queries") or ()):
         return None
     if "vector" not in body:
         return body

@@ -194,6 +194,7 @@ async def test_direct_rows_have_no_reserved_attributes_unless_they_were_named(op
     assert (await client.query_namespace("a", body)).rows == [{"id": 1, "_hevlayer_shard": 2}]
 
 
+RESERVED = {"_hevlayer_upserted_at": 5, "_hevlayer_shard": 2}
 SCHEMA = {"n": {"type": "int"}}
 METADATA = {
     "id": "a",
@@ -203,6 +204,22 @@ METADATA = {
     "created_at": "t",
     "updated_at": "t",
 }
+
+
+async def test_reserved_attributes_are_hidden_wherever_they_are(open_around):
+    row = {"id": 1, **RESERVED}
+    legs = [{"rank_by": ["id", "asc"]}, {"rank_by": ["id", "asc"], "include_attributes": ["_hevlayer_shard"]}]
+    client, direct = open_around(Answer(body={"results": [{"rows": [row]}, {"rows": [row]}]}))
+    batch = await client.batch_query_namespace("a", {"queries": legs})
+    assert [each.rows for each in batch.results] == [[{"id": 1}], [{"id": 1, "_hevlayer_shard": 2}]]
+    several = await client.query_namespace("a", {"queries": legs})
+    assert [each["rows"] for each in several.results] == [[{"id": 1}], [{"id": 1, "_hevlayer_shard": 2}]]
+    direct.then(Answer(body={**SCHEMA, **RESERVED}))
+    assert (await client.get_turbopuffer_namespace_schema("a")).model_dump() == SCHEMA
+    direct.then(Answer(body={**METADATA, "schema": {**SCHEMA, **RESERVED}}))
+    assert (await client.get_turbopuffer_v1_namespace_metadata("a")).schema == SCHEMA
+
+
 AROUND = [
     ("write_namespace", ("a", WRITE), WRITTEN),
     ("write_namespace", ("a", {"deletes": [1]}), WRITTEN),
@@ -244,6 +261,7 @@ NEEDS_LAYER = [
     ("query_namespace", ("a", hevlayer.QueryRequest(nearest_to_id=["b"], top_k=1))),
     ("query_namespace", ("a", {"queries": [{"vector": [1.0], "top_k": 1}]})),
     ("batch_query_namespace", ("a", {"queries": [{"nearest_to_id": "b", "top_k": 1}]})),
+    ("query_namespace", ("a", {"queries": "x"})),
     ("write_namespace", ("a", {"upserts": [{"id": 1}]})),
     ("write_namespace", ("a", {"patches": [{"id": 1}], "deletes": [2]})),
     ("fetch_document", ("a", "b")),

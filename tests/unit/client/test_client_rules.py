@@ -112,8 +112,9 @@ def test_defaults():
     [
         ({"base_url": "localhost:8080"}, "base_url or LAYER_GATEWAY_URL must be an http or https address"),
         ({"base_url": "ftp://a"}, "base_url"),
-        ({"base_url": "http://a?b=c"}, "without query"),
+        ({"base_url": "http://a?b=c"}, "without user, query"),
         ({"base_url": "http://a:port"}, "base_url"),
+        ({"base_url": "http://user:word@a"}, "without user"),
         ({"api_key": "a\nb"}, "api_key or LAYER_GATEWAY_API_KEY must be ASCII"),
         ({"turbopuffer_api_key": "ü"}, "turbopuffer_api_key or TURBOPUFFER_API_KEY"),
         ({"turbopuffer_api_key": "k", "turbopuffer_url": "x"}, "turbopuffer_url or TURBOPUFFER_API_URL"),
@@ -123,6 +124,7 @@ def test_what_cannot_be_used(options, words):
     with pytest.raises(ValueError, match=words) as caught:
         connection(**options)
     assert "a\nb" not in str(caught.value)
+    assert "word" not in str(caught.value)
 
 
 def test_keys_are_not_shown():

@@ -2,9 +2,13 @@
 
 import http.server
 import json
+import re
 import threading
 from dataclasses import dataclass, field
 from typing import Any
+
+KEY = "key-of-the-gateway"
+NS = "/v2/namespaces/films"
 
 
 @dataclass
@@ -66,3 +70,8 @@ class CannedServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+
+def table(text: str) -> list[list[str]]:
+    """The cells of a table, which stand at least two spaces apart."""
+    return [re.split(r"  +", line.strip()) for line in text.splitlines()]

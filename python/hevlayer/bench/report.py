@@ -148,8 +148,8 @@ def _operation(tally: OperationTally, seconds: float) -> dict[str, Any]:
         "per_second": _round(tally.succeeded / seconds) if seconds else None,
         "outcomes": dict(sorted(tally.outcomes.items())),
         "cache": dict(sorted(tally.cache.items())),
-        "latency_ms": _distribution(tally.latency),
-        "service_ms": _distribution(tally.service),
+        "latency_ms": describe(tally.latency),
+        "service_ms": describe(tally.service),
     }
 
 
@@ -158,7 +158,7 @@ def quantile_name(quantile: float) -> str:
     return f"p{quantile * 100:.10g}"
 
 
-def _distribution(distribution: Distribution) -> dict[str, Any] | None:
+def describe(distribution: Distribution) -> dict[str, Any] | None:
     """Quantiles, the curve in steps that halve the distance to 1, and the histogram in HdrHistogram's own encoding."""
     if not distribution.count:
         return None

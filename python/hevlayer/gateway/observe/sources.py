@@ -2,15 +2,15 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Sized
 from pathlib import Path
+from typing import Protocol
 
 from hevlayer.clock import Clock
 from hevlayer.gateway.access_log import AccessLog
 from hevlayer.gateway.consistency import Registry, Stamper
 from hevlayer.gateway.jobs import Jobs
 from hevlayer.gateway.permits import Lane, PermitLedger
-from hevlayer.gateway.scan import Columns
 from hevlayer.metrics import Metrics
 from hevlayer.metrics.registry import Samples
 from hevlayer.stores.doccache import DocumentCache
@@ -61,7 +61,30 @@ def attach_cache(metrics: Metrics, cache: DocumentCache) -> None:
     metrics.cache_connections.read_from(held(lambda stats: stats.connections))
 
 
-def attach_columns(metrics: Metrics, columns: Columns) -> None:
+class ColumnsFile(Protocol):
+    """Columns of one namespace on disk."""
+
+    @property
+    def columns(self) -> Sized: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+    @property
+    def changed_rows(self) -> int: ...
+
+
+class HeldColumns(Protocol):
+    """All columns on disk, and how many bytes they may take."""
+
+    @property
+    def files(self) -> Sequence[ColumnsFile]: ...
+
+    @property
+    def bytes_max(self) -> int: ...
+
+
+def attach_columns(metrics: Metrics, columns: HeldColumns) -> None:
     """Columns of every process, as of the last upkeep."""
     metrics.columns.read_from(lambda: [((), sum(len(file.columns) for file in columns.files))])
     metrics.columns_bytes.read_from(lambda: [((), sum(file.bytes for file in columns.files))])

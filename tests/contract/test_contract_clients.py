@@ -1,5 +1,6 @@
 """The official clients, unchanged, against each target: the vendor's Python suite, TypeScript and Go."""
 
+import ast
 import hashlib
 import os
 import re
@@ -106,13 +107,24 @@ def test_the_published_client(tmp_path, key):
     assert (counts.passed, counts.skipped) == ((PUBLISHED_CHECKS, 0) if key else (PUBLISHED_CHECKS - 1, 1))
 
 
+def checks_of_later_routes() -> int:
+    """How many of the published client's checks are about routes that this version does not have."""
+    module = ast.parse((published_client.CHECKS / "checks_errors.py").read_text())
+    (later,) = [
+        node.value
+        for node in module.body
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["LATER"]
+    ]
+    return len(later.elts)
+
+
 @pytest.mark.parametrize("kind", ["async", "sync"])
 def test_our_own_client(tmp_path, kind):
     """The same checks; for what this version does not have, our client has no methods."""
     with start_gateway(tmp_path, "--consistency-poll-interval-ms", POLL_INTERVAL_MS, key="gateway-key") as target:
         counts = own_client.run_checks(target.base_url, kind, api_key=target.token, any_key=False)
     assert counts.failures == ()
-    assert (counts.passed, counts.skipped) == (OWN_CHECKS, 0)
+    assert (counts.passed, counts.skipped) == (PUBLISHED_CHECKS - checks_of_later_routes(), 0)
 
 
 def test_the_typescript_client(target):

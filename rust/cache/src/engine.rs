@@ -446,6 +446,11 @@ impl Engine {
         self.writer.ttl_ms.store(ttl_ms, Ordering::Relaxed);
     }
 
+    /// Whether any engine of the directory owes a namespace: nothing of it may be shown.
+    pub fn is_owed(&self, namespace: &str) -> bool {
+        self.writer.home.store.shared.is_owed(shared::name_hash(namespace))
+    }
+
     /// The longest life of a row from its fill.
     pub fn ttl_ms(&self) -> u64 {
         self.writer.ttl_ms.load(Ordering::Relaxed)

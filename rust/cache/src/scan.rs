@@ -107,7 +107,7 @@ impl Engine {
     /// Begins a scan of a namespace. `should_stop` is asked now and then.
     ///
     /// # Errors
-    /// [`CacheError::Stopped`] when it was told to; of the index.
+    /// [`CacheError::Stopped`] when it was told to; [`CacheError::Busy`] when the namespace is owed; of the index.
     pub fn scan(&self, namespace: &str, now_ms: u64, should_stop: &dyn Fn() -> bool) -> Result<Scan> {
         self.check()?;
         for _ in 0..ATTEMPTS {
@@ -115,6 +115,10 @@ impl Engine {
             for (key, place) in expired {
                 // Whoever keeps count hears of it; the scan does not wait.
                 drop(self.submit(Call::Evict { namespace: namespace.into(), key, place }));
+            }
+            // What somebody owes may have been acknowledged before the scan began.
+            if self.is_owed(namespace) {
+                return Err(CacheError::Busy);
             }
             if let Some(scan) = scan {
                 return Ok(scan);

@@ -16,6 +16,7 @@ from cached_namespace import NAME, NOW_MS, TTL_MS, Cached, made, open_engine, to
 from filter_namespace import Namespace
 from filter_worlds import World
 
+from hevlayer.kernels.doccache import DocCacheError
 from hevlayer.kernels.filters import CancelFlag, CompiledFilter, ScanStoppedError
 from hevlayer.kernels.origin import OriginEngine
 
@@ -180,6 +181,24 @@ def test_a_new_epoch_and_old_rows_have_no_columns(origin: OriginEngine, tmp_path
     cached.engine.drop_columns(NAME)
     assert (cached.columns(), cached.engine.column_files()) == (None, [])
     cached.engine.close(NOW_MS)
+
+
+def test_what_another_engine_owes_is_not_shown(origin: OriginEngine, tmp_path: Path) -> None:
+    cached = filled(origin, tmp_path, 9, "owed")
+    cached.build()
+    other = open_engine(tmp_path)
+    assert cached.columns() is not None
+    for owed in ([NAME], None):
+        other.owe(1, owed)
+        assert cached.columns() is None
+        assert cached.engine.columns_at_once(NAME, NOW_MS) is None
+        with pytest.raises(DocCacheError):
+            cached.scan()
+        other.owe(1, [])
+        same(cached, 1)
+        assert cached.engine.columns_at_once(NAME, NOW_MS) is not None
+    for engine in (cached.engine, other):
+        engine.close(NOW_MS)
 
 
 def test_columns_outlive_the_process_and_not_the_directory(origin: OriginEngine, tmp_path: Path) -> None:

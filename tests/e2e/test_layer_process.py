@@ -145,3 +145,19 @@ def test_a_gateway_that_is_away():
     away = run_layer("count", "films", "--retries", "0", LAYER_GATEWAY_URL="http://127.0.0.1:1")
     assert away.returncode == UNREACHABLE
     assert "no connection" in away.stderr
+
+
+def test_a_snapshot_is_made_and_shown(layer):
+    made = layer("snapshot", "create", "films", "year", "--filter", '["id","Lte",6]', "--json")
+    assert made.returncode == DONE, made.stderr
+    sha = json.loads(made.stdout)["sha"]
+    shown = layer("snapshot", "show", "films", sha)
+    assert shown.stdout.splitlines()[-4:] == [
+        "year  Documents",
+        "1990          2",
+        "1991          2",
+        "1992          2",
+    ]
+    jobs = layer("snapshot", "jobs", "films", "--json")
+    assert [json.loads(line)["sha"] for line in jobs.stdout.splitlines()] == [sha]
+    assert layer("snapshot", "create", "films", "nothing").returncode == REFUSED

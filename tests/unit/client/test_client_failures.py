@@ -23,7 +23,6 @@ async def query(client, **options):
 @pytest.mark.parametrize(
     "fault",
     [
-        Reset(reads=False),
         Reset(reads=True),
         Answer(body=ROWS, length_added=5),
         Answer(429, {"error": "slow"}, {"retry-after-ms": "1"}),
@@ -44,6 +43,13 @@ async def test_reads_and_writes_are_sent_again(serve, open_client, fault):
     assert (answer.data.rows, answer.perf.attempts) == (ROWS["rows"], 3)
     server.then(fault, Answer(body=WRITTEN))
     assert (await client.write_namespace("a", WRITE, with_perf=True)).perf.attempts == 2
+
+
+async def test_connections_that_break_before_anything_was_read(serve, open_client):
+    """The HTTP library itself takes another connection while nothing was written, so the attempts are not counted."""
+    server = serve(Reset(reads=False), Reset(reads=False), OK)
+    assert (await query(open_client(server.url))).rows == ROWS["rows"]
+    assert (server.connections, len(server.requests)) == (3, 1)
 
 
 @pytest.mark.parametrize("fault", [Answer(500, {}), Reset(reads=True)], ids=repr)

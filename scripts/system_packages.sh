@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Installs the system packages that the named tools come from, where they are missing.
-# Usage: system_packages.sh TOOL…   (go, node, nginx, wrk, victoria-metrics)
+# Usage: system_packages.sh TOOL…   (go, node, nginx, wrk, victoria-metrics, redis-server)
 set -euo pipefail
 
 declare -A package=([go]=golang-go [node]=nodejs [npm]=npm [nginx]=nginx-light [wrk]=wrk
-  [victoria-metrics]=victoria-metrics)
+  [victoria-metrics]=victoria-metrics [redis-server]=redis-server)
 missing=()
 for tool in "$@"; do
   command -v "$tool" >/dev/null 2>&1 || [ -x "/usr/sbin/$tool" ] || missing+=("${package[$tool]:?unknown tool $tool}")

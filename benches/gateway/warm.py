@@ -4,7 +4,9 @@ A local origin holds the documents: text, numbers, a list and a vector of 32 dim
 The bare client (the peer) sends the queries that a warm sends: whole rows in ascending order of ids, as many bytes a
 page, as many at a time, on keep-alive connections; it throws the answers away. The warm is `POST …/warm` at a gateway
 with an empty cache, until its job is completed and the namespace is called warm. Both take turns; the report has the
-medians. The origin has core 0 to itself, as if it were another machine; client and gateway have core 1.
+medians. It also tells what the gateway holds in memory by itself, files that it has mapped left out, and what the cache
+takes on disk for each byte of JSON. The origin has core 0 to itself, as if it were another machine; client and gateway
+have core 1.
 
     python benches/gateway/warm.py [--rows 1000000] [--runs 3] [--out FILE]
 """
@@ -94,9 +96,14 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def resident_mib(pid: int) -> float:
+def own_mib(pid: int) -> float:
+    """Resident, without the pages of files."""
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return sum(int(status.split(f"{name}:")[1].split()[0]) for name in ("RssAnon", "RssShmem")) / 1024
+
+
+def disk_bytes(directory: Path) -> int:
+    return sum(path.stat().st_blocks * 512 for path in directory.rglob("*") if path.is_file())
 
 
 def load(port: int, rows: int) -> None:
@@ -169,8 +176,10 @@ def warm(origin_port: int, rows: int, folder: Path) -> dict[str, float]:
         before = cpu_seconds(pid)
         started = time.perf_counter()
         job = json.loads(caller.call("POST", f"{PATH}/warm", status=202))
+        own = own_mib(pid)
         while job["status"] == "running" and time.perf_counter() < started + WARM_SECONDS_MAX:
             time.sleep(POLL_SECONDS)
+            own = max(own, own_mib(pid))
             job = json.loads(caller.call("GET", f"{PATH}/warm-jobs/{job['id']}"))
         seconds = time.perf_counter() - started
         cpu = cpu_seconds(pid) - before
@@ -178,7 +187,13 @@ def warm(origin_port: int, rows: int, folder: Path) -> dict[str, float]:
         if (job["status"], job["documents_scanned"], state["state"]) != ("completed", rows, "warm"):
             raise SystemExit(f"the warm came to {job}, the cache to {state}")
         check(port, rows)
-        return {"seconds": seconds, "gateway_cpu_seconds": cpu, "gateway_resident_mib": resident_mib(pid)}
+        return {
+            "seconds": seconds,
+            "gateway_cpu_seconds": cpu,
+            "gateway_own_mib_max": max(own, own_mib(pid)),
+            "gateway_own_mib_after": own_mib(pid),
+            "disk_bytes": disk_bytes(folder / "cache"),
+        }
 
 
 def check(port: int, rows: int) -> None:
@@ -234,9 +249,12 @@ def main() -> int:
             "rows_per_second": round(options.rows / middle["seconds"]),
             "all_seconds": [round(run["seconds"], 2) for run in warmed],
             "gateway_cpu_seconds": round(middle["gateway_cpu_seconds"], 2),
-            "gateway_resident_mib_max": round(middle["gateway_resident_mib"]),
+            "gateway_own_mib_max": round(middle["gateway_own_mib_max"]),
+            "gateway_own_mib_after": round(middle["gateway_own_mib_after"]),
+            "disk_bytes": round(middle["disk_bytes"]),
         },
         "ratio warm / bare client": round(drain_seconds / middle["seconds"], 3),
+        "ratio disk / JSON": round(middle["disk_bytes"] / total, 3),
     }
     write_report("warm", report, options.out)
     return 0

@@ -54,6 +54,8 @@ COLUMN_FILES_SECONDS = 30.0
 WAITING_CALLS_MAX = 256
 # Larger batches, fills and marks are worth a thread, or are not waited for in place.
 IN_PLACE_KEYS_MAX = 64
+# A thread's way there and back costs as much as a hundred look-ups.
+IN_PLACE_LOOKUPS_MAX = 128
 IN_PLACE_FILL_BYTES_MAX = 128 * 1024
 # One budget covers this many ids of a batch.
 BUDGET_KEYS = 500
@@ -61,7 +63,7 @@ CLOSE_SECONDS = 30.0
 # How often a directory that could not be used is tried again.
 REOPEN_SECONDS = 5.0
 # How soon a change is looked at again that was not made in a moment; it doubles up to the longer one.
-LOOK_AGAIN_SECONDS = 0.0005
+LOOK_AGAIN_SECONDS = 0.001
 LOOK_AGAIN_SECONDS_MAX = 0.008
 # A ticket is the engine's own, which has so many bits, under the number of the directory's opening in this process.
 TICKET_BITS = 63
@@ -95,6 +97,10 @@ class EmbeddedEngine:
         self._scan_threads = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="doccache-scan")
         self._build_thread = ThreadPoolExecutor(1, thread_name_prefix="doccache-columns")
         self._waiting = 0
+        self._changing = 0
+        """Changes that the engine has been given and that are waited for."""
+        self._writes: set[int] = set()
+        """Tokens of writes between their mark and their settle."""
         self._closed = False
         self._native: DocCacheEngine | None = None
         self._problem = ""
@@ -232,7 +238,7 @@ class EmbeddedEngine:
         now_ms, opening = self._now_ms(), self._opening
         native = self._door()
         wanted = list(keys)
-        if len(wanted) <= IN_PLACE_KEYS_MAX:
+        if len(wanted) <= IN_PLACE_LOOKUPS_MAX:
             try:
                 found = native.lookup_many(namespace, wanted, projection, now_ms, wait=False)
             except DocCacheError as error:
@@ -259,9 +265,9 @@ class EmbeddedEngine:
                 [key for key, _ in good],
                 [ticket - self._opening for _, ticket in good],
                 self._now_ms(),
-                in_place=rows.record_bytes <= IN_PLACE_FILL_BYTES_MAX,
             ),
             keys=len(good),
+            is_small=rows.record_bytes <= IN_PLACE_FILL_BYTES_MAX,
         )
 
     async def begin_fill(self, namespace: str) -> Ticket:
@@ -275,18 +281,20 @@ class EmbeddedEngine:
         if not len(rows):
             return 0, []
         seen = ticket - self._opening if self._is_good(ticket) else 0
-        call = partial(self._door().fill_page, namespace, rows, seen, self._now_ms(), in_place=False)
-        return await self._change(call, keys=len(rows))
+        call = partial(self._door().fill_page, namespace, rows, seen, self._now_ms())
+        return await self._change(call, keys=len(rows), is_small=False)
 
     # --- writes ------------------------------------------------------------------------------------------------------
 
     async def mark(self, token: int, namespace: str, keys: Sequence[bytes] | None, seconds: float) -> None:
         deadline_ms = self._now_ms() + int(seconds * 1000)
+        self._writes.add(token)
         wanted = None if keys is None else list(keys)
         count = len(wanted or ())
-        in_place = count <= IN_PLACE_KEYS_MAX
         await self._change(
-            partial(self._door().mark, token, namespace, wanted, deadline_ms, in_place=in_place), keys=count
+            partial(self._door().mark, token, namespace, wanted, deadline_ms),
+            keys=count,
+            is_small=count <= IN_PLACE_KEYS_MAX,
         )
 
     async def settle(
@@ -301,6 +309,7 @@ class EmbeddedEngine:
         deleted: Sequence[bytes] = (),
     ) -> bool:
         count = len(keys or ()) + len(changed or ())
+        self._writes.discard(token)
         return await self._change(
             partial(
                 self._door().settle,
@@ -311,9 +320,9 @@ class EmbeddedEngine:
                 changed=None if changed is None else list(changed),
                 rows=rows,
                 deleted=list(deleted),
-                in_place=count <= IN_PLACE_KEYS_MAX,
             ),
             keys=count,
+            is_small=count <= IN_PLACE_KEYS_MAX,
         )
 
     async def beneath(self, token: int, namespace: str, keys: Sequence[bytes]) -> DocRows:
@@ -321,7 +330,7 @@ class EmbeddedEngine:
         return await self._in_thread(lambda: native.beneath(namespace, wanted), keys=len(wanted))
 
     async def clear(self, namespace: str) -> None:
-        await self._change(partial(self._door().clear, namespace, in_place=True))
+        await self._change(partial(self._door().clear, namespace))
 
     async def owe(self, owner: int, namespaces: Sequence[str] | None) -> None:
         owed = None if namespaces is None else list(namespaces)
@@ -411,12 +420,12 @@ class EmbeddedEngine:
     async def note(self, namespace: str, text: str, epoch: int, lost: int) -> bool:
         if epoch < 0 or lost < 0:
             return False
-        return await self._change(partial(self._door().note, namespace, text, epoch, lost, in_place=True))
+        return await self._change(partial(self._door().note, namespace, text, epoch, lost))
 
     # --- limits and upkeep -------------------------------------------------------------------------------------------
 
     async def limit(self, namespace: str, capacity_bytes: int | None) -> None:
-        await self._change(partial(self._door().limit, namespace, capacity_bytes, in_place=True))
+        await self._change(partial(self._door().limit, namespace, capacity_bytes))
 
     async def set_ttl(self, seconds: float) -> None:
         self._ttl_ms = int(seconds * 1000)
@@ -458,22 +467,36 @@ class EmbeddedEngine:
     def _budget(self, keys: int) -> float:
         return self._timeout_seconds * (1 + keys // BUDGET_KEYS)
 
-    async def _change(self, call: "Callable[[], T | DocCachePending[T]]", *, keys: int = 1) -> T:
-        """A change, which the engine's writer makes; one that outlives its budget is made all the same."""
+    async def _change(
+        self, call: "Callable[..., T | DocCachePending[T]]", *, keys: int = 1, is_small: bool = True
+    ) -> T:
+        """A change, which the engine's writer makes; one that outlives its budget is made all the same.
+
+        One that is small is waited for in place while nothing else is under way. Else that would stop the others, which
+        have better to do, and could not be made together with it.
+        """
         try:
-            made = call()
+            made = call(in_place=is_small and not self._changing and len(self._writes) <= 1)
             if not isinstance(made, DocCachePending):
                 return made
-            loop = asyncio.get_running_loop()
-            until, pause = loop.time() + self._budget(keys), LOOK_AGAIN_SECONDS
-            while loop.time() < until:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LOOK_AGAIN_SECONDS_MAX)
-                found = made.result()
-                if found is not None:
-                    return found
+            self._changing += 1
+            try:
+                return await self._changed(made, self._budget(keys))
+            finally:
+                self._changing -= 1
         except DocCacheError as error:
             raise self._failed(error) from error
+
+    @staticmethod
+    async def _changed(made: "DocCachePending[T]", seconds: float) -> T:
+        loop = asyncio.get_running_loop()
+        until, pause = loop.time() + seconds, LOOK_AGAIN_SECONDS
+        while loop.time() < until:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LOOK_AGAIN_SECONDS_MAX)
+            found = made.result()
+            if found is not None:
+                return found
         raise CacheUnavailableError("the document cache did not answer within its time budget")
 
     async def _in_thread(

@@ -303,6 +303,27 @@ impl Engine {
         Ok(Lookup::Ticket(0))
     }
 
+    /// Has the kernel read the rows of these keys, all at once, as far as they are not in memory: a batch then waits for
+    /// the disk once, not for each of its rows.
+    ///
+    /// # Errors
+    /// The directory is broken, or the index cannot be read.
+    pub fn prefetch(&self, namespace: &str, keys: &[Vec<u8>], now_ms: u64) -> Result<()> {
+        self.check()?;
+        let txn = self.read()?;
+        for key in keys {
+            let Found::Row(_, slot) = self.find(&txn, namespace, key, now_ms)? else { continue };
+            // A row that was evicted after the snapshot is met again by its look-up.
+            if let Ok(mapping) = self.writer.home.store.segments.mapping(slot.place.segment) {
+                let bytes = length(slot.bytes());
+                if !mapping.is_resident(slot.place.offset, bytes) {
+                    mapping.will_need(slot.place.offset, bytes);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Has a row that cannot be served forgotten, so that who asks next what was lost hears of it; false when that takes
     /// longer than a moment.
     fn drop_row(&self, namespace: &str, key: &[u8], slot: &Slot, wait: bool) -> Result<bool> {

@@ -136,6 +136,10 @@ impl PyEngine {
         wait: bool,
     ) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
         let find = || -> Vec<_> {
+            if wait {
+                // A failure is met again by the look-ups.
+                let _ = self.0.prefetch(namespace, &keys, now_ms);
+            }
             keys.iter().map(|key| self.0.lookup(namespace, key, &projection.0, None, now_ms, wait)).collect()
         };
         let found: Vec<_> = if wait { py.detach(find) } else { find() };

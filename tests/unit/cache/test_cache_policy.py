@@ -232,7 +232,7 @@ async def test_without_an_engine_everything_is_a_miss(clock: FakeClock) -> None:
 
 async def test_an_engine_over_its_budget_is_soft(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call is sent to a thread, and the threads are all busy."""
-    monkeypatch.setattr(doccache_embedded, "IN_PLACE_KEYS_MAX", -1)
+    monkeypatch.setattr(doccache_embedded, "IN_PLACE_LOOKUPS_MAX", -1)
     engine = EmbeddedEngine.open(tmp_path, SystemClock(), upstream="u", timeout_seconds=0.01)
     cache = DocumentCache(engine, SystemClock())
     released = asyncio.Event()

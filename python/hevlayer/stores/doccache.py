@@ -188,6 +188,9 @@ class DocumentCache:
         engine = self._engine
         if engine is None or self._debts or self._breaker.state is not State.CLOSED:
             return None
+        if self._shared is not None and self._shared.hides_any:
+            # Which namespace it is for is not known yet.
+            return None
         found = engine.answer_now(hits, head, now, date_line)
         if found is not None:
             self._breaker.succeeded()

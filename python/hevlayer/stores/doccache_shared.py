@@ -50,6 +50,11 @@ class SharedDebts:
         """Whether the cache must not be believed about a namespace, nor filled."""
         return self._others_owe_everything or namespace in self._others or not self.is_trusted
 
+    @property
+    def hides_any(self) -> bool:
+        """Whether that may be so of some namespace."""
+        return self._others_owe_everything or bool(self._others) or not self.is_trusted
+
     async def look_once(self) -> None:
         """A failure is logged once and leaves what was known, for `TRUST_SECONDS`."""
         started = self._clock.monotonic()

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 import pytest
@@ -100,6 +101,21 @@ async def test_what_one_gateway_could_not_say_the_others_read(house: House) -> N
     assert await there.look("other") == A
     await there.cache.fill("ns", [KEY], [1], ROWS)
     assert (await there.missed()).failed
+
+
+async def test_no_head_is_answered_while_another_gateway_owes(house: House) -> None:
+    here, there = house.gateways
+    found = (b"HTTP/1.1 200 OK", None, 200, "", "")
+    fresh = Gateway(house.store, house.board, house.clock)
+    for gateway in (there, fresh):
+        gateway.engine.answer_now = lambda *arguments: found
+    # What is asked for does not matter to an engine that answers everything.
+    asked: Any = (None, None, 0.0, b"")
+    assert there.cache.answer_now(*asked) == found
+    here.engine.failing = set(DEAF)
+    await house.write(here)
+    assert there.cache.answer_now(*asked) is None
+    assert fresh.cache.answer_now(*asked) is None
 
 
 async def test_a_write_waits_until_the_others_know_or_trust_nothing(house: House) -> None:

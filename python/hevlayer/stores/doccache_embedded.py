@@ -288,14 +288,19 @@ class EmbeddedEngine:
 
     async def mark(self, token: int, namespace: str, keys: Sequence[bytes] | None, seconds: float) -> None:
         deadline_ms = self._now_ms() + int(seconds * 1000)
-        self._writes.add(token)
         wanted = None if keys is None else list(keys)
         count = len(wanted or ())
-        await self._change(
-            partial(self._door().mark, token, namespace, wanted, deadline_ms),
-            keys=count,
-            is_small=count <= IN_PLACE_KEYS_MAX,
-        )
+        self._writes.add(token)
+        try:
+            await self._change(
+                partial(self._door().mark, token, namespace, wanted, deadline_ms),
+                keys=count,
+                is_small=count <= IN_PLACE_KEYS_MAX,
+            )
+        except BaseException:
+            # Nobody need settle what is not known to be marked.
+            self._writes.discard(token)
+            raise
 
     async def settle(
         self,

@@ -285,6 +285,12 @@ async def test_the_older_routes_answer_alike(stage):
     await stage.call(
         "GET", f"/v2/namespaces/films/documents/{ids_of(search.body)[0]}", headers=[BEARER, parent, TAGGED]
     )
+
+    async def is_typed():
+        # Known from the first poll on.
+        return "id_type" in (await stage.call("GET", "/v2/namespaces/films/search-history")).body
+
+    await stage.until(is_typed)
     for feed in ("search-history", "clickstream"):
         for parameters in ("", "?tag=app:test", "?tag=none", "?limit=0", "?from=now", "?tag=no%20tag"):
             older, newer = [

@@ -3,8 +3,6 @@
 import tomllib
 from pathlib import Path
 
-from sphinx.application import Sphinx
-
 _ROOT = Path(__file__).resolve().parents[1]
 
 project = "hev layer"
@@ -18,21 +16,9 @@ exclude_patterns = ["_build"]
 
 # Headings of these levels have anchors, spelled as code hosts spell them, so that links hold in both places.
 myst_heading_anchors = 4
-# Pages of parts that a build may lack; the contents name them, and do without.
-_OPTIONAL = ("snapshots", "client", "command-line")
 
 html_theme = "furo"
 html_title = f"hev layer {release}"
 html_show_sourcelink = False
 html_copy_source = False
 templates_path: list[str] = []
-
-
-def _leave_out_missing(_app: Sphinx, name: str, source: list[str]) -> None:
-    if name == root_doc:
-        missing = {page for page in _OPTIONAL if not Path(__file__).with_name(f"{page}.md").exists()}
-        source[0] = "".join(line for line in source[0].splitlines(keepends=True) if line.strip() not in missing)
-
-
-def setup(app: Sphinx) -> None:
-    app.connect("source-read", _leave_out_missing)

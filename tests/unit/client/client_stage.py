@@ -29,11 +29,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Reset:
-    """The connection is reset; before the request was read, or after."""
+    """The connection is reset; before the request was read, which may be before it was sent, or after."""
 
     reads: bool
 
 
+@dataclass(frozen=True)
 class Hang:
     """Nothing is answered until the server stops."""
 

@@ -1,16 +1,28 @@
-"""Bodies that we write ourselves."""
+"""Bodies that we read and write ourselves."""
 
 from collections.abc import Mapping
 
+import msgspec
 import orjson
 
 from hevlayer.errors import BadRequestError, LayerError
+
+# What reading a text that somebody else wrote comes to when it is not JSON in UTF-8, or is nested too deep to be read.
+UNREADABLE_JSON = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 JSON_CONTENT_TYPE = (b"content-type", b"application/json")
 
 
 class MalformedJsonError(BadRequestError):
     """A body that is not JSON. Its answer has the upstream's shape, where `error` is the text itself."""
+
+
+def decode_body(body: bytes) -> object:
+    """The value of a JSON text. Raises: MalformedJsonError: it is none, is not UTF-8, or is nested too deep."""
+    try:
+        return msgspec.json.decode(body)
+    except UNREADABLE_JSON as error:
+        raise MalformedJsonError(f"the body is not JSON: {error}") from error
 
 
 def encode(value: object) -> bytes:

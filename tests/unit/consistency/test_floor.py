@@ -21,6 +21,7 @@ from hevlayer.testing.clock import FakeClock
         (b'{"clean":false,"floor', 0),
         (b'{"clean":"no","floor_ms":5}', 0),
         (b"[]", 0),
+        (b'{"clean":true,"floor_ms":5,"by":' + b"[" * 5_000 + b"]" * 5_000 + b"}", 0),
     ],
 )
 def test_what_the_file_of_an_earlier_process_means(content, floor):

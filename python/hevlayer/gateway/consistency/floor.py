@@ -16,6 +16,7 @@ import msgspec
 
 from hevlayer.clock import Clock
 from hevlayer.gateway.consistency.stamps import Stamper
+from hevlayer.wire.bodies import UNREADABLE_JSON
 
 BUSY_WRITE_SECONDS = 0.2
 IDLE_WRITE_SECONDS = 10.0
@@ -43,7 +44,7 @@ def plan_recovery(content: bytes | None) -> Recovery:
         return Recovery(None)
     try:
         record = msgspec.json.decode(content, type=FloorRecord)
-    except msgspec.DecodeError:
+    except UNREADABLE_JSON:
         return Recovery(0)
     return Recovery(None if record.clean else record.floor_ms)
 

@@ -13,6 +13,7 @@ from enum import Enum
 import msgspec
 import orjson
 
+from hevlayer.wire.bodies import UNREADABLE_JSON
 from hevlayer.wire.names import encode_name
 
 NANOS_PER_MS = 1_000_000
@@ -98,7 +99,7 @@ def read_entry(line: bytes) -> Entry | None:
     """None: not a record of ours; somebody wrote something else into the bucket."""
     try:
         facts = _FACTS.decode(line)
-    except msgspec.DecodeError:
+    except UNREADABLE_JSON:
         return None
     told = _SCOPE.sub(b"}", line) if facts.scope else line
     return Entry(facts.timestamp_nanos, frozenset(facts.tags), facts.trace_id, facts.scope, told)

@@ -203,7 +203,7 @@ def _is_too_deep(body: bytes) -> bool:
         level: list[object] = [msgspec.json.decode(body)]
     except RecursionError:
         return True
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeError):
         return False
     for _ in range(JSON_DEPTH_MAX + 1):
         nested = [each for each in level if isinstance(each, list | dict)]

@@ -1,7 +1,5 @@
 """POST /v2/namespaces/{namespace}/init, and what metadata says of shards."""
 
-import msgspec
-
 from hevlayer.errors import ValidationError
 from hevlayer.gateway.namespaces.exchange import Exchanges
 from hevlayer.gateway.responses import json_response
@@ -12,7 +10,7 @@ from hevlayer.gateway.shards.limits import SHARDS_MAX, SHARDS_MIN
 from hevlayer.gateway.shards.manifest import ShardState
 from hevlayer.http.messages import Response
 from hevlayer.stores.turbopuffer import namespace_path
-from hevlayer.wire.bodies import MalformedJsonError
+from hevlayer.wire.bodies import decode_body
 
 INIT_BYTES_MAX = 64 * 1024
 NOT_FOUND = 404
@@ -57,12 +55,12 @@ def read_init(body: bytes) -> int | None:
     """The number of shards asked for. Raises: MalformedJsonError, ValidationError."""
     if not body.strip():
         return None
-    try:
-        read = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
-        raise MalformedJsonError(f"the body is not JSON: {error}") from error
+    read = decode_body(body)
     if not isinstance(read, dict):
         raise ValidationError("the body must be a JSON object")
+    unknown = [key for key in read if key != "shard_count"]
+    if unknown:
+        raise ValidationError(f"{unknown[0][:80]}: not a key of this request; known is shard_count")
     count = read.get("shard_count")
     if count is None:
         return None

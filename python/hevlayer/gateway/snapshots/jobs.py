@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
-import msgspec
-
 from hevlayer.errors import NotFoundError, ValidationError
 from hevlayer.gateway.jobs import JobKind, JobRecord, Jobs, RunningJob
 from hevlayer.gateway.reads import Reads, ReadTarget
@@ -20,13 +18,13 @@ from hevlayer.gateway.snapshots.body import VALUES_CAP, BrokenSnapshotError, Fac
 from hevlayer.gateway.snapshots.latest import LatestSnapshots
 from hevlayer.gateway.snapshots.materialise import PAGE_ROWS, Materialiser, field_type
 from hevlayer.gateway.snapshots.place import place_of
+from hevlayer.gateway.snapshots.policy import FIELD_BYTES_MAX
 from hevlayer.gateway.snapshots.store import AD_HOC, SnapshotStore
 from hevlayer.stores.objects import ObjectStoreError
-from hevlayer.wire.bodies import MalformedJsonError
+from hevlayer.wire.bodies import decode_body
 from hevlayer.wire.reserved import RESERVED_PREFIX
 
 PAGE_SIZE_MAX = 10_000
-FIELD_BYTES_MAX = 128
 CACHED_COUNT_SECONDS = 300.0
 _KEYS = ("field", "source", "filters", "page_size")
 
@@ -52,10 +50,7 @@ class Wanted:
 
 def read_wanted(body: bytes) -> Wanted:
     """Reads the body of POST …/snapshots. Raises: MalformedJsonError. ValidationError: names the key and its rule."""
-    try:
-        read = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise MalformedJsonError(f"the body is not JSON: {error}") from error
+    read = decode_body(body)
     if not isinstance(read, dict):
         raise ValidationError("the body must be a JSON object")
     unknown = [key for key in read if key not in _KEYS]

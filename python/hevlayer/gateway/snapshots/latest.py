@@ -43,6 +43,8 @@ class LatestSnapshots:
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._bodies: OrderedDict[str, Snapshot] = OrderedDict()
         self._values = 0
+        # Until when those who can do without do not ask a store that failed.
+        self._away: OrderedDict[str, float] = OrderedDict()
         self._looks: SingleFlight[str, Entry | None] = SingleFlight()
         self._reads: SingleFlight[str, Snapshot | None] = SingleFlight()
 
@@ -93,17 +95,24 @@ class LatestSnapshots:
 
     async def soon(self, place: str) -> Snapshot | None:
         """As `get`, for those who can do without: None as well when the store fails or takes too long."""
+        if self._away.get(place, 0.0) > self._now():
+            return None
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 return await self.get(place)
         except (ObjectStoreError, BrokenSnapshotError, TimeoutError):
-            # A store that is away is not asked by everyone.
-            self._remember(place, None)
+            # A store that is away is not asked by everyone. Those who need it hear of it: it is not known that there
+            # is no snapshot.
+            self._away[place] = self._now() + KNOWN_SECONDS
+            self._away.move_to_end(place)
+            if len(self._away) > PLACES_MAX:
+                self._away.popitem(last=False)
             return None
 
     async def published(self, snapshot: Snapshot) -> None:
         """A new one was written by this process."""
         key = key_of(snapshot)
+        self._away.pop(snapshot.place, None)
         self._remember(snapshot.place, Entry(snapshot.place, snapshot.watermark_ms, snapshot.sha[:7], key))
         self._keep(key, snapshot)
         await self._mirror.put(key, await asyncio.to_thread(snapshot.encode))
@@ -111,6 +120,7 @@ class LatestSnapshots:
     def forget(self, place: str) -> None:
         """What was known of it may be gone."""
         self._known.pop(place, None)
+        self._away.pop(place, None)
 
     def _remember(self, place: str, entry: Entry | None) -> None:
         self._known[place] = _Known(entry, self._now() + KNOWN_SECONDS)

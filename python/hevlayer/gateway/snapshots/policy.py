@@ -10,11 +10,12 @@ import orjson
 from hevlayer.errors import ServiceUnavailableError, Source, ValidationError
 from hevlayer.gateway.snapshots.place import namespace_in
 from hevlayer.stores.objects import ObjectStore
-from hevlayer.wire.bodies import MalformedJsonError
+from hevlayer.wire.bodies import UNREADABLE_JSON, MalformedJsonError, decode_body
 from hevlayer.wire.names import decode_name, object_key
 from hevlayer.wire.reserved import RESERVED_PREFIX
 
 FIELDS_MAX = 64
+FIELD_BYTES_MAX = 128
 SNAPSHOT_MIN_INTERVAL_MS = 300_000
 NEVER = "never"
 POLICIES_MAX = 10_000
@@ -79,6 +80,8 @@ def read_fields(name: str, value: object) -> tuple[str, ...]:
     if len(value) > FIELDS_MAX:
         raise ValidationError(f"{name}: at most {FIELDS_MAX} fields")
     for each in value:
+        if len(each.encode("utf-8", "replace")) > FIELD_BYTES_MAX:
+            raise ValidationError(f"{name}: the name of an attribute has at most {FIELD_BYTES_MAX} bytes")
         if each.startswith(RESERVED_PREFIX) or each == "id":
             raise ValidationError(f"{name}: '{each}' cannot be a facet field")
     return tuple(dict.fromkeys(value))
@@ -86,15 +89,12 @@ def read_fields(name: str, value: object) -> tuple[str, ...]:
 
 def read_policy(body: bytes) -> Policy:
     """A policy as a caller sends it; what is left out gets its default. Raises: MalformedJsonError, ValidationError."""
-    try:
-        read = msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
-        raise MalformedJsonError(f"the body is not JSON: {error}") from error
+    read = decode_body(body)
     if not isinstance(read, dict):
         raise ValidationError("the body must be a JSON object")
     unknown = sorted(read.keys() - {"facetFields", "interval", "retention"})
     if unknown:
-        raise ValidationError(f"{unknown[0]}: not a key of a snapshot policy")
+        raise ValidationError(f"{unknown[0][:80]}: not a key of a snapshot policy")
     interval, retention, fields = read.get("interval"), read.get("retention"), read.get("facetFields")
     if interval is not None:
         duration_ms("interval", interval)
@@ -117,7 +117,7 @@ def read_configured(text: str) -> Mapping[str, tuple[str, ...]]:
         if not isinstance(read, dict):
             raise ValueError(rule)
         return {namespace: read_fields(namespace, fields) for namespace, fields in read.items()}
-    except (msgspec.DecodeError, UnicodeError, ValidationError) as error:
+    except (*UNREADABLE_JSON, ValidationError) as error:
         raise ValueError(f"{rule}: {error}") from None
 
 

@@ -198,7 +198,7 @@ async def test_a_backfill_goes_on_in_the_next_process(stages):
         (b'{"shard_count": "4"}', 422, "shard_count"),
         (b'{"shard_count": true}', 422, "shard_count"),
         (b"[]", 422, "object"),
-        (b"{", 400, "JSON"),
+        (b'{"shards": 4}', 422, "shards: not a key"),
     ],
 )
 async def test_a_bad_init_is_told(stage, body, status, told):

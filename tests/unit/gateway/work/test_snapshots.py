@@ -276,6 +276,7 @@ async def test_a_policy_that_is_put_starts_the_writer(stages):
         ({"interval": "5 minutes"}, "interval: must be a whole number and a unit"),
         ({"retention": "0d"}, "retention: must be"),
         ({"cadence": "5m"}, "cadence: not a key"),
+        ({"facetFields": ["é" * 65]}, "facetFields: the name of an attribute has at most 128 bytes"),
     ],
 )
 async def test_a_policy_that_breaks_a_rule(stage, policy, told):

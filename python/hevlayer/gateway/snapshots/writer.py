@@ -154,7 +154,7 @@ class SnapshotWriter:
         """Starts a look at every namespace that none is under way for."""
         if not self._bearers.configured:
             return
-        await self._list_policies()
+        listed = await self._list_policies()
         # Only what is watched under our own key: a caller's namespace of the same name may be another one.
         views = {entry.namespace: entry.view for entry in self._watch if not entry.scope}
         for gone in self._known.keys() - views.keys() - self._working.keys():
@@ -164,8 +164,9 @@ class SnapshotWriter:
         for namespace in governed:
             view = views.get(namespace)
             if view is None:
-                # It was not there when it was first asked for, or it is known to another process alone.
-                self._watch.configure(namespace)
+                # It was not there when it was last asked for, or it is known to another process alone.
+                if listed:
+                    self._watch.configure(namespace)
             elif namespace not in self._working and self._may_be_due(namespace, view):
                 self._working[namespace] = asyncio.create_task(self._visit(namespace, view), name="snapshot")
 
@@ -173,15 +174,17 @@ class SnapshotWriter:
         """Waits for the looks that are under way."""
         await asyncio.gather(*self._working.values(), return_exceptions=True)
 
-    async def _list_policies(self) -> None:
+    async def _list_policies(self) -> bool:
+        """Whether it was time for it."""
         now = self._clock.monotonic()
         if now - self._listed_at < RULES_SECONDS:
-            return
+            return False
         self._listed_at = now
         try:
             self._governed = frozenset(await self._policies.places())
         except LayerError as error:
             log.warning("snapshot policies cannot be listed", extra={"reason": error.message})
+        return True
 
     def _may_be_due(self, namespace: str, view: NamespaceView) -> bool:
         known = self._known.get(namespace)

@@ -99,6 +99,17 @@ async def test_nothing_happens_without_watched_fields(stage):
     assert stage.queries() == []
 
 
+async def test_a_watched_namespace_that_is_not_there_is_seldom_asked_for(stages, monkeypatch):
+    stage = await stages(**{**WATCHED, "facet_fields": '{"nowhere": ["year"]}'})
+    looking, asked_for = stage.gateway.snapshots.writer, []
+    monkeypatch.setattr(stage.gateway.registry, "configure", asked_for.append)
+    monkeypatch.setattr(looking, "_listed_at", float("-inf"))
+    stage.gateway.registry.forget("nowhere")
+    for _ in range(10):
+        await looking.turn()
+    assert asked_for == ["nowhere"]
+
+
 async def test_pass_through_without_an_upstream_key_writes_nothing(stages):
     stage = await stages(**{**TWO_FIELDS, "turbopuffer_api_key": ""})
     await stage.films(rows=FILMS[:5])

@@ -323,7 +323,7 @@ COLUMNS_DROPPED = _count(
     "layer_columns_dropped_total",
     "cache",
     ("reason",),
-    "Namespaces whose columns were given up; reason is budget or unused.",
+    "Namespaces whose columns were given up; reason is budget, unused or types.",
 )
 COLUMNS_ANSWERS = _count(
     "layer_columns_answers_total",

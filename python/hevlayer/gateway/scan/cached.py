@@ -5,7 +5,7 @@ as it was before.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -100,8 +100,16 @@ def check_question(filters: Filter | None, field: str | None, schema: KnownSchem
     return Question(compiled, field, schema, read, is_short(filters))
 
 
+RowsInstead = Callable[[], Awaitable[tuple[DocScan, int] | None]]
+"""Opens a scan of the rows, and tells the stamp it shows, for columns that cannot answer. None: it cannot be had."""
+
+
 class CachedScan:
-    """One scan of the rows that a namespace has in the cache, or of columns of them."""
+    """One scan of the rows that a namespace has in the cache, or of columns of them.
+
+    Attributes:
+        watermark_ms: the stamp that it shows the namespace as of; final once it has answered.
+    """
 
     def __init__(
         self,
@@ -110,8 +118,10 @@ class CachedScan:
         through_ms: int,
         question: Question,
         threads: int,
+        rows_instead: RowsInstead | None = None,
     ) -> None:
         self._pool = pool
+        self._rows_instead = rows_instead
         self._rows = rows
         self._question = question
         self.watermark_ms = through_ms
@@ -123,15 +133,12 @@ class CachedScan:
         if (found := self._count_at_once(seconds)) is not None:
             return Counted(found)
 
-        def count(cancel: CancelFlag) -> int:
-            found = self._filter().count(
-                self._rows, threads=self.threads, timeout_ms=int(seconds * 1000), cancel=cancel
-            )
-            return _answer(found)[0]
+        def count(cancel: CancelFlag) -> tuple[int, int] | None:
+            return self._filter().count(self._rows, threads=self.threads, timeout_ms=int(seconds * 1000), cancel=cancel)
 
         try:
             async with asyncio.timeout(seconds):
-                counted = await self._run(count)
+                counted, _ = await self._answer(count)
         except (TimeoutError, _TimedOutError):
             return Counted(bounded=True, timed_out=True)
         return Counted(counted)
@@ -150,11 +157,9 @@ class CachedScan:
     async def ids(self, writer: ResultWriter, report: Callable[[float, int], None]) -> None:
         """Writes the ids of the rows that meet the filter, in ascending order. Raises: CachedScanError;
         ObjectStoreError."""
-        found = await self._run(
-            lambda cancel: _answer(
-                self._filter().ids(
-                    self._rows, threads=self.threads, timeout_ms=int(JOB_SCAN_SECONDS * 1000), cancel=cancel
-                )
+        found = await self._answer(
+            lambda cancel: self._filter().ids(
+                self._rows, threads=self.threads, timeout_ms=int(JOB_SCAN_SECONDS * 1000), cancel=cancel
             )
         )
         total = len(found)
@@ -171,16 +176,14 @@ class CachedScan:
         """
         field = self._question.field
         assert field is not None
-        answer = await self._run(
-            lambda cancel: _answer(
-                self._filter().values(
-                    self._rows,
-                    field,
-                    groups_max=GROUPS_MAX,
-                    threads=self.threads,
-                    timeout_ms=int(JOB_SCAN_SECONDS * 1000),
-                    cancel=cancel,
-                )
+        answer = await self._answer(
+            lambda cancel: self._filter().values(
+                self._rows,
+                field,
+                groups_max=GROUPS_MAX,
+                threads=self.threads,
+                timeout_ms=int(JOB_SCAN_SECONDS * 1000),
+                cancel=cancel,
             )
         )
         histogram: dict[str, Any] = orjson.loads(answer)
@@ -191,6 +194,22 @@ class CachedScan:
 
     def _filter(self) -> CompiledFilter:
         return self._question.at(self.watermark_ms)
+
+    async def _answer(self, work: Callable[[CancelFlag], T | None]) -> T:
+        """The answer of the columns; of the rows when the columns have other types than the schema now says.
+
+        Raises: CachedScanError.
+        """
+        found = await self._run(work)
+        if found is None and self._rows_instead is not None:
+            opened = await self._rows_instead()
+            if opened is None:
+                raise CachedScanError("a row of the cached namespace may be missing")
+            (self._rows, self.watermark_ms), self.from_columns = opened, False
+            found = await self._run(work)
+        if found is None:
+            raise CachedScanError("the cached rows cannot be evaluated")
+        return found
 
     async def _run(self, work: Callable[[CancelFlag], T]) -> T:
         """Works in the pool; stops the work when nobody waits for it any more."""
@@ -209,13 +228,6 @@ class CachedScan:
         if isinstance(self._rows, DocScan) and self._rows.missing:
             raise CachedScanError("cached rows were found unreadable")
         return done
-
-
-def _answer(found: T | None) -> T:
-    """Raises: CachedScanError: the columns have another type than the schema now says."""
-    if found is None:
-        raise CachedScanError("the columns of the cached rows are of other types")
-    return found
 
 
 class _TimedOutError(CachedScanError):
@@ -244,16 +256,20 @@ class CachedScans:
         most = min(threads or THREADS_DEFAULT, THREADS_MOST)
         columns = await self._columns.find(namespace, question.attributes, question.schema.cuts, seconds)
         through_ms = None if columns is None else self._cache.shown_through(columns.facts, watermark_ms)
-        rows: DocScan | ColumnTable
+
+        async def rows_instead() -> tuple[DocScan, int] | None:
+            self._columns.mistyped(namespace)
+            return await self._open_rows(namespace, watermark_ms, seconds)
+
         if columns is not None and through_ms is not None:
-            rows = columns.table
-        else:
-            held = await self._scan(namespace, seconds)
-            through_ms = None if held is None else self._cache.scanned_through(held, watermark_ms)
-            if held is None or through_ms is None:
-                return None
-            rows = held.rows.with_marked()
-        return CachedScan(self._pool, rows, through_ms, question, most)
+            return CachedScan(self._pool, columns.table, through_ms, question, most, rows_instead)
+        opened = await self._open_rows(namespace, watermark_ms, seconds)
+        return None if opened is None else CachedScan(self._pool, *opened, question, most)
+
+    async def _open_rows(self, namespace: str, watermark_ms: int | None, seconds: float) -> tuple[DocScan, int] | None:
+        held = await self._scan(namespace, seconds)
+        through_ms = None if held is None else self._cache.scanned_through(held, watermark_ms)
+        return None if held is None or through_ms is None else (held.rows.with_marked(), through_ms)
 
     async def _scan(self, namespace: str, seconds: float) -> NamespaceScan | None:
         cancel = CancelFlag()

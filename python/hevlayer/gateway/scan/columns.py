@@ -194,6 +194,7 @@ class Columns:
         self._clock = clock
         self._bytes_max = bytes_max
         self._demands: OrderedDict[str, Demand] = OrderedDict()
+        self._mistyped: set[str] = set()
         self._woken = asyncio.Event()
         self.files: tuple[ColumnFile, ...] = ()
         """As of the last upkeep."""
@@ -229,6 +230,11 @@ class Columns:
         """A question that the cache could not answer yet: its attributes get columns as soon as it can."""
         if self.bytes_max:
             self._note(namespace, attributes, schema, asks=ASKS_MIN)
+
+    def mistyped(self, namespace: str) -> None:
+        """Its columns could not answer: they are of other types than its schema. They are given up, and built anew."""
+        self._mistyped.add(namespace)
+        self._woken.set()
 
     def forget(self, namespace: str) -> None:
         """The namespace was deleted or made anew. Its columns go with their epoch."""
@@ -269,17 +275,22 @@ class Columns:
     async def keep_up(self, keeper: KeepsColumns) -> None:
         """One round. Raises: CacheUnavailableError."""
         await keeper.tidy_columns()
+        while self._mistyped:
+            await self._drop(keeper, Drop(self._mistyped.pop(), "types"))
         await self._catch_up(await keeper.column_files())
         files = await keeper.column_files()
         await self._look_at_rows(keeper, files)
         for step in plan_columns(files, self._demands, self._clock.monotonic(), self._clock.now_ms(), self._bytes_max):
             if isinstance(step, Drop):
-                await keeper.drop_columns(step.namespace)
-                self._metrics.count_columns_dropped(step.reason)
-                log.info("columns dropped", extra={"namespace": step.namespace, "reason": step.reason})
+                await self._drop(keeper, step)
             else:
                 await self._build(keeper, step)
         self.files = tuple(await keeper.column_files())
+
+    async def _drop(self, keeper: KeepsColumns, step: Drop) -> None:
+        await keeper.drop_columns(step.namespace)
+        self._metrics.count_columns_dropped(step.reason)
+        log.info("columns dropped", extra={"namespace": step.namespace, "reason": step.reason})
 
     async def _catch_up(self, files: Sequence[ColumnFile]) -> None:
         """Takes what changed in columns that are in use, so that the next question need not."""

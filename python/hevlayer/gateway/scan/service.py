@@ -407,10 +407,11 @@ class Scans:
         if field is None:
             await scan.ids(writer, lambda share, rows: job.report(progress=share, documents_scanned=rows))
             await writer.finish_ids(id_type, truncated=False)
-            job.report(documents_scanned=writer.total, truncated=False)
+            job.report(documents_scanned=writer.total, truncated=False, watermark_ms=scan.watermark_ms)
         else:
             values, truncated = await scan.values()
             await self._finish_values(job, values, field, truncated=truncated)
+            job.report(watermark_ms=scan.watermark_ms)
 
     async def _ids(
         self,

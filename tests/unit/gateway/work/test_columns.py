@@ -8,6 +8,7 @@ from test_cached_scans import FILTERS, IDS, SCANS, count, results, warmed
 from work_stage import FILMS
 
 from hevlayer.errors import CacheUnavailableError
+from hevlayer.kernels.filters import FilterSchema
 
 FIELDS = ("decade", "year", "genres", "href")
 
@@ -229,3 +230,47 @@ async def test_films_are_counted_as_upstream_at_the_same_cut_while_others_change
         await writer
     assert len(changed) > 5
     assert stage.answers("columns") - by_columns > len(FILTERS)
+
+
+async def test_columns_of_other_types_are_given_up_and_rows_answer(stage, monkeypatch):
+    keeper = stage.gateway.cache.keeps_columns
+    build, asked, builds = keeper.build_columns, [], []
+
+    async def of_other_types(namespace, schema, attributes, cancel):
+        """The first ones that have the year say that it is unsigned."""
+        if asked or "year" not in attributes:
+            return await build(namespace, schema, attributes, cancel)
+        builds.append(attributes)
+        other = FilterSchema(b'{"id":"string","year":"uint","_hevlayer_upserted_at":"int"}')
+        return await build(namespace, other, ["_hevlayer_upserted_at", "year"], cancel)
+
+    monkeypatch.setattr(keeper, "build_columns", of_other_types)
+    await warmed(stage)
+    recent = ["year", "Gte", 1990]
+    expected = sum(film["year"] >= 1990 for film in FILMS)
+
+    async def built():
+        assert (await count(stage, recent, "cache"))["count"] == expected
+        return len(builds) > 0
+
+    await stage.until(built)
+    for source in ("cache", "auto"):
+        answer = await count(stage, recent, source)
+        assert (answer["count"], answer["served_by"]) == (expected, "cache")
+    job, found = await results(stage, {"filters": recent, "source": "cache"})
+    assert (job["status"], found["total"]) == ("completed", expected)
+    body = {"mode": "values", "field": "year"}
+    _, found = await results(stage, {**body, "source": "cache"})
+    asked.append(True)
+    assert found == (await results(stage, {**body, "source": "origin"}))[1]
+
+    async def built_anew():
+        assert (await count(stage, recent, "cache"))["count"] == expected
+        lines = (await held(stage))[1]
+        given_up = float(lines.get('layer_columns_dropped_total{reason="types"}', 0))
+        return given_up >= 1 and ["year" in file.columns for file in stage.gateway.columns.files] == [True]
+
+    await stage.until(built_anew)
+    dropped = (await held(stage))[1]['layer_columns_dropped_total{reason="types"}']
+    assert (await from_columns(stage, {"filters": recent}))["count"] == expected
+    assert (await held(stage))[1]['layer_columns_dropped_total{reason="types"}'] == dropped

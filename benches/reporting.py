@@ -16,6 +16,8 @@ def machine() -> dict[str, object]:
     return {
         "cpu": found[1] if found else platform.processor(),
         "cores": os.cpu_count(),
+        # Well over the cores it says that others were at work too, and that only ratios mean something.
+        "load_average": round(os.getloadavg()[0], 1),
         "kernel": platform.release(),
         "python": platform.python_version(),
     }

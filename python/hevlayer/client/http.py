@@ -1,5 +1,6 @@
 """The HTTP library's part that both classes share: how a client is set up, and what its errors mean."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -57,6 +58,13 @@ def set_up(builder: _BuilderT, *, timeout_seconds: float, compression: bool) -> 
         .pool_timeout(timedelta(seconds=timeout_seconds))
         .connect_timeout(timedelta(seconds=min(CONNECT_TIMEOUT_SECONDS, timeout_seconds)))
     )
+
+
+def check_process(pid: int) -> None:
+    """Raises: HevlayerError: this is not the process `pid`. The library's threads are not in a forked one, and a call
+    there would never end, its time-out neither."""
+    if os.getpid() != pid:
+        raise HevlayerError("the client was made before this process was forked; make one in each process (spawn them)")
 
 
 def failure_of(error: Exception, request: Request) -> HevlayerError:

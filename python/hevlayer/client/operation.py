@@ -1,6 +1,7 @@
 """How an operation of the API is described, and the request that a call of it makes."""
 
 import gzip
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ COMPRESSED_BYTES_MIN = 1024
 _COMPRESSION_LEVEL = 1
 # The gateway keeps no more of a search's text, and refuses headers that are much longer.
 RAW_QUERY_BYTES_MAX = 8192
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
@@ -184,9 +186,10 @@ def _context_headers(context: Mapping[str, Any]) -> dict[str, str]:
     headers = {}
     raw_query = context.get("raw_query")
     if raw_query is not None:
-        # A header is one line.
-        line = " ".join(raw_query.split())
-        headers["x-hevlayer-search-query"] = line.encode()[:RAW_QUERY_BYTES_MAX].decode(errors="ignore")
+        # A header is one line of what is visible; what a person typed must not make a search fail.
+        line = " ".join(_CONTROL.sub(" ", raw_query).split())
+        text = line.encode(errors="replace")[:RAW_QUERY_BYTES_MAX]
+        headers["x-hevlayer-search-query"] = text.decode(errors="ignore")
     tags = context.get("tags")
     if tags is not None:
         headers["x-hevlayer-tags"] = _header("tags", _text(tags))

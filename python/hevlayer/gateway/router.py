@@ -125,6 +125,10 @@ class RouteContext:
         """The query string, decoded; the last of a repeated name wins."""
         return dict(parse_qsl(self.request.query, keep_blank_values=True))
 
+    def query_values(self, name: str) -> list[str]:
+        """Every value of a name in the query string, decoded, as they came."""
+        return [value for key, value in parse_qsl(self.request.query, keep_blank_values=True) if key == name]
+
 
 RouteHandler = Callable[[RouteContext], Awaitable[Response]]
 

@@ -93,6 +93,10 @@ class Request:
         """The first value of `name` (lower-case), or None."""
         return find_header(self.headers, name)
 
+    def header_values(self, name: bytes) -> list[bytes]:
+        """Every value of `name` (lower-case), as they came."""
+        return [value for key, value in self.headers if key == name]
+
     @property
     def disconnected(self) -> bool:
         """The client is gone; an answer would reach nobody."""

@@ -267,3 +267,9 @@ async def test_every_operation_can_be_called(serve, open_client):
         for name in operation.path_parameters:
             path = path.replace(f"{{{name}}}", f"{name}-1")
         assert (server.requests[-1].method, server.requests[-1].target.partition("?")[0]) == (operation.method, path)
+
+
+async def test_a_search_text_never_stops_a_search(serve, open_client):
+    server = serve(Answer(body=ROWS))
+    await open_client(server.url).query_namespace("a", {}, raw_query="a\x00b\x1b[0m \x7f\ud800c")
+    assert server.requests[0].headers["x-hevlayer-search-query"] == "a b [0m ?c"

@@ -29,6 +29,24 @@ except KeyboardInterrupt:
 print(client.get_metrics())
 """
 
+FORKED = """
+import asyncio, os, signal, sys
+import hevlayer
+one, other = hevlayer.Hevlayer(base_url=sys.argv[1]), hevlayer.AsyncHevlayer(base_url=sys.argv[1])
+one.get_metrics()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    for call in (one.get_metrics, lambda: asyncio.run(other.get_metrics())):
+        try:
+            call()
+        except hevlayer.HevlayerError as error:
+            print(error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(one.get_metrics())
+"""
+
 
 def side_threads():
     return [each for each in threading.enumerate() if each.name == THREAD_NAME]
@@ -86,3 +104,13 @@ def test_errors_come_out_and_calls_within_calls_run():
     assert side.run(lambda: side.run(lambda: threading.current_thread().name)) == THREAD_NAME
     side.close()
     assert wait_until_none()
+
+
+def test_a_client_from_before_a_fork_says_so(serve):
+    server = serve(Answer(raw=b"text"), Answer(raw=b"text"))
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, server.url], capture_output=True, text=True, timeout=60, check=True
+    )
+    *refused, last = done.stdout.splitlines()
+    assert [line.partition(";")[0] for line in refused] == ["the client was made before this process was forked"] * 2
+    assert last == "text"

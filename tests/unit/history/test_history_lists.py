@@ -206,3 +206,16 @@ def test_bodies_are_bounded():
     assert bodies.get("a") == b"12345"
     bodies.put("large", b"x" * 11)
     assert bodies.get("large") is None
+
+
+@pytest.mark.parametrize("ahead", [SPAN_NANOS * 3, 86_400 * SECOND])
+async def test_a_clock_that_was_set_back_hides_nothing(ahead):
+    world = World()
+    nanos = [START - SPAN_NANOS * 2, START - SECOND, START + ahead, START + ahead + SPAN_NANOS]
+    for each in nanos:
+        world.store([line(each)])
+    page = await world.reader.page(Wanted(FEED, "films"))
+    assert [entry.nanos for entry in page.entries] == nanos[::-1]
+    assert page.next_nanos is None
+    pages = await world.pages(Wanted(FEED, "films", limit=1))
+    assert [entry.nanos for page in pages for entry in page.entries] == nanos[::-1]

@@ -34,7 +34,8 @@ def test_moments(text, nanos):
 @pytest.mark.parametrize(
     "text",
     ["", "yesterday", "2026-05-22", "2026-05-22T08:00Z", "2026-05-22T08:00:00", "2026-13-22T08:00:00Z", "1779436800",
-     "2026-05-22T25:00:00Z", "0001-01-01T00:00:00+23:59", "٢٠٢٦-05-22T08:00:00Z"],
+     "2026-05-22T25:00:00Z", "0001-01-01T00:00:00+23:59", "2026-05-22T08:00:00+24:00",
+     "2026-05-22T08:00:00+01:60", "٢٠٢٦-05-22T08:00:00Z"],
 )  # fmt: skip
 def test_what_is_no_moment(text):
     with pytest.raises(ValidationError, match="from must be an RFC 3339 time"):

@@ -25,6 +25,9 @@ class Request:
     def header(self, name):
         return self.headers.get(name)
 
+    def header_values(self, name):
+        return [self.headers[name]] if name in self.headers else []
+
 
 def context(namespace="films", headers=None, scope=b""):
     return SimpleNamespace(

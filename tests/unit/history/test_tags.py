@@ -28,7 +28,7 @@ MANY = [f"t{number:02}" for number in range(TAGS_MAX + 1)]
 )
 def test_what_is_taken(text, tags):
     assert parse_tags(text, "tag") == tags
-    assert header_tags(text.encode("latin-1")) == tags
+    assert header_tags([text.encode("latin-1")]) == tags
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,15 @@ def test_what_is_refused(text, rule):
         parse_tags(text, "tag")
     assert parameter.value.message.startswith("tag")
     with pytest.raises(ValidationError, match=rule) as header:
-        header_tags(text.encode("latin-1"))
+        header_tags([text.encode("latin-1")])
     assert header.value.message.startswith("x-hevlayer-tags")
 
 
 def test_no_header_is_no_tag():
-    assert header_tags(None) == ()
+    assert header_tags([]) == ()
+
+
+def test_a_header_that_is_sent_twice_is_one_list():
+    assert header_tags([b"b, a", b"", b"c,a"]) == ("a", "b", "c")
+    with pytest.raises(ValidationError, match="not an ASCII letter"):
+        header_tags([b"a", b"b!"])

@@ -1,12 +1,13 @@
 """Sending and waiting under asyncio."""
 
 import asyncio
+import os
 
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import PyreqwestError
 
 from hevlayer.client.errors import HevlayerError, RawAnswer
-from hevlayer.client.http import Request, failure_of, set_up
+from hevlayer.client.http import Request, check_process, failure_of, set_up
 
 
 class AsyncTransport:
@@ -15,9 +16,11 @@ class AsyncTransport:
     def __init__(self, *, timeout_seconds: float, compression: bool) -> None:
         builder = set_up(ClientBuilder(), timeout_seconds=timeout_seconds, compression=compression)
         self._client: Client | None = builder.build()
+        self._pid = os.getpid()
 
     async def send(self, request: Request) -> RawAnswer:
         """Raises: HevlayerError: no whole answer came."""
+        check_process(self._pid)
         if self._client is None:
             raise HevlayerError("the client is closed")
         builder = self._client.request(request.method, request.url).headers(request.headers).timeout(request.timeout)

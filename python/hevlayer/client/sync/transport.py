@@ -1,5 +1,6 @@
 """Sending and waiting in a thread."""
 
+import os
 import time
 from functools import partial
 
@@ -7,7 +8,7 @@ from pyreqwest.client import SyncClient, SyncClientBuilder
 from pyreqwest.exceptions import PyreqwestError
 
 from hevlayer.client.errors import HevlayerError, RawAnswer
-from hevlayer.client.http import Request, failure_of, set_up
+from hevlayer.client.http import Request, check_process, failure_of, set_up
 from hevlayer.client.sync.side import Side
 
 
@@ -17,10 +18,12 @@ class Transport:
     def __init__(self, *, timeout_seconds: float, compression: bool) -> None:
         builder = set_up(SyncClientBuilder(), timeout_seconds=timeout_seconds, compression=compression)
         self._client: SyncClient | None = builder.build()
+        self._pid = os.getpid()
         self._side: Side[RawAnswer] = Side()
 
     def send(self, request: Request) -> RawAnswer:
         """Raises: HevlayerError: no whole answer came."""
+        check_process(self._pid)
         return self._side.run(partial(self._send, request))
 
     def _send(self, request: Request) -> RawAnswer:

@@ -83,7 +83,7 @@ def checked(handler: RouteHandler) -> RouteHandler:
     """The handler for requests whose tags keep the rules; others are refused before anything is done."""
 
     async def handle(context: RouteContext) -> Response:
-        header_tags(context.request.header(TAGS_HEADER))
+        header_tags(context.request.header_values(TAGS_HEADER))
         return await handler(context)
 
     return handle
@@ -93,7 +93,7 @@ def quick_checked(handler: QuickHandler) -> QuickHandler:
     """As `checked`, for a quick handler."""
 
     def start(context: RouteContext, around: Finisher) -> bool:
-        header_tags(context.request.header(TAGS_HEADER))
+        header_tags(context.request.header_values(TAGS_HEADER))
         return handler(context, around)
 
     return start

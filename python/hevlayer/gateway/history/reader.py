@@ -225,8 +225,9 @@ class _Names:
         self._oldest: int | None = None
         self.known: list[int] = []
         """Ascending, without a gap from `_low` on."""
-        # Another gateway's clock may be ahead.
-        self._low = self.floor = min(wanted.until_nanos, now_nanos + SPAN_NANOS)
+        # A clock may be ahead, or have been until it was set back: the first step takes in all that is above this.
+        self._ceiling = now_nanos + SPAN_NANOS
+        self._low = self.floor = wanted.until_nanos
         """No entry at or above it is missing."""
         self.is_over = False
 
@@ -239,7 +240,8 @@ class _Names:
             first = await self._list("", 1)
             self._oldest = first[0] if first else self.floor
         while True:
-            bottom = max(self.floor - self._step, self._wanted.from_nanos, min(self._oldest, self.floor), 0)
+            top = min(self.floor, self._ceiling)
+            bottom = max(top - self._step, self._wanted.from_nanos, min(self._oldest, self.floor), 0)
             low = max(0, bottom - SPAN_NANOS)
             if low >= self._low or await self._extend(low):
                 return bottom

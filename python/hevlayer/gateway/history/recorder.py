@@ -171,7 +171,7 @@ class Recorder:
 
 def _tags(context: RouteContext) -> tuple[str, ...]:
     try:
-        return header_tags(context.request.header(TAGS_HEADER))
+        return header_tags(context.request.header_values(TAGS_HEADER))
     except ValidationError:
         # Such a request is refused before it is served; a way around that must not stop the loop.
         return ()

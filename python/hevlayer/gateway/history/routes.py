@@ -19,7 +19,7 @@ LIMIT = 50
 LIMIT_MAX = 500
 _MEMBER = {Feed.SEARCHES: "entries", Feed.CLICKS: "events"}
 _RFC3339 = re.compile(
-    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9})\d*)?(?:[Zz]|([+\- ])(\d{2}):(\d{2}))", re.ASCII
+    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9})\d*)?(?:[Zz]|([+\- ])([01]\d|2[0-3]):([0-5]\d))", re.ASCII
 )
 # A trace id as W3C writes it, or with the hyphens of a UUID.
 _TRACE_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -123,7 +123,11 @@ class HistoryRoutes:
 
     async def _list(self, context: RouteContext, feed: Feed) -> Response:
         scope = context.credential.scope
-        wanted = read_wanted(feed, context.namespace, scope.hex(), context.query_parameters())
+        parameters = context.query_parameters()
+        if TAG_PARAMETER in parameters:
+            # Repeated, it is one list: a filter that was sent must not be lost.
+            parameters[TAG_PARAMETER] = ",".join(context.query_values(TAG_PARAMETER))
+        wanted = read_wanted(feed, context.namespace, scope.hex(), parameters)
         self._settling.settle(feed, context.namespace)
         page = await self._reader.page(wanted)
         id_type = self._id_types(context.namespace, scope)

@@ -1,6 +1,7 @@
 """The labels of searches and fetches: how they are written in a header or a parameter, and their limits."""
 
 import re
+from collections.abc import Iterable
 
 from hevlayer.errors import ValidationError
 
@@ -35,6 +36,7 @@ def parse_tags(text: str, field: str) -> tuple[str, ...]:
     return tuple(tags)
 
 
-def header_tags(value: bytes | None) -> tuple[str, ...]:
-    """The tags of a request. Raises: ValidationError."""
-    return parse_tags(value.decode("latin-1"), TAGS_HEADER.decode()) if value else ()
+def header_tags(values: Iterable[bytes]) -> tuple[str, ...]:
+    """The tags of a request; a header that is sent several times is one list. Raises: ValidationError."""
+    text = b",".join(values)
+    return parse_tags(text.decode("latin-1"), TAGS_HEADER.decode()) if text else ()

@@ -14,6 +14,8 @@ _LAYER_QUERY_KEYS = frozenset({"nearest_to_id", "as_of", "between", "cursor", "i
 _LAYER_RANKINGS = frozenset({"HybridText", "Auto"})
 _RESERVED_PREFIX = "_hevlayer_"
 _WRITES = frozenset({"write_namespace"})
+# The gateway refuses these names; a stamp that came around it would mislead every later stable read.
+_RESERVED_TEXT = f'"{_RESERVED_PREFIX}'.encode()
 
 
 def direct_request(operation: Operation[Any], prepared: Prepared) -> Prepared | None:
@@ -27,7 +29,8 @@ def direct_request(operation: Operation[Any], prepared: Prepared) -> Prepared | 
         return None
     body = dict(prepared.body)
     if operation.name in _WRITES:
-        return None if _LAYER_WRITE_KEYS & body.keys() else _without_context(prepared, body)
+        needs_gateway = _LAYER_WRITE_KEYS & body.keys() or _RESERVED_TEXT in (prepared.content or b"")
+        return None if needs_gateway else _without_context(prepared, body)
     native = _native_query(body)
     return None if native is None else _without_context(prepared, native)
 

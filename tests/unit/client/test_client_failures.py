@@ -353,3 +353,14 @@ async def test_errors_of_turbopuffer(open_around):
     with pytest.raises(hevlayer.HevlayerError) as caught:
         await query(client)
     assert (caught.value.status_code, caught.value.error) == (404, "namespace 'a' was not found")
+
+
+async def test_reserved_attributes_are_not_written_around_the_gateway(open_around):
+    client, direct = open_around(OK, max_retries=0)
+    for body in (
+        {"upsert_rows": [{"id": 1, "_hevlayer_upserted_at": 9}]},
+        {"patch_columns": {"id": [1], "_hevlayer_shard": [1]}},
+    ):
+        with pytest.raises(hevlayer.HevlayerConnectionError):
+            await client.write_namespace("a", body)
+    assert direct.requests == []

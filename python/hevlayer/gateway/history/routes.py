@@ -19,7 +19,9 @@ LIMIT = 50
 LIMIT_MAX = 500
 _MEMBER = {Feed.SEARCHES: "entries", Feed.CLICKS: "events"}
 _RFC3339 = re.compile(
-    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9})\d*)?(?:[Zz]|([+\- ])([01]\d|2[0-3]):([0-5]\d))", re.ASCII
+    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9})\d*)?"
+    r"(?:[Zz]|([+\- ])([01]\d|2[0-3]):([0-5]\d))",
+    re.ASCII,
 )
 # A trace id as W3C writes it, or with the hyphens of a UUID.
 _TRACE_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)

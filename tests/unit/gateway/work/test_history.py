@@ -323,3 +323,13 @@ async def test_one_trace_is_returned_recorded_and_forwarded(stage, sent):
     assert {each.split(b"-")[1] for each in forwarded} == {trace_id}
     [entry] = await searches(stage)
     assert entry["trace_id"] == trace_id.decode()
+
+
+async def test_tags_that_are_sent_several_times_are_one_list(stage):
+    await stage.films()
+    for headers in ([(b"x-hevlayer-tags", b"a"), (b"x-hevlayer-tags", b"b")], [(b"x-hevlayer-tags", b"b")]):
+        assert (await stage.call("POST", "/v2/namespaces/films/query", QUERY, headers=[BEARER, *headers])).status == 200
+    assert [entry["tags"] for entry in await searches(stage)] == [["b"], ["a", "b"]]
+    assert [entry["tags"] for entry in await searches(stage, "?tag=a&tag=b")] == [["a", "b"]]
+    headers = [BEARER, (b"x-hevlayer-tags", b"a"), (b"x-hevlayer-tags", b"two words")]
+    assert (await stage.call("POST", "/v2/namespaces/films/query", QUERY, headers=headers)).status == 422

@@ -25,6 +25,8 @@ LEASE = "snapshot-writer"
 TURN_SECONDS = 1.0
 # A policy that was put is seen after so long.
 RULES_SECONDS = 30.0
+# A watched namespace that is not there is asked for so often.
+ABSENT_SECONDS = 5.0
 PRUNE_SECONDS = 3_600.0
 # After counts that were not of one moment, or that failed.
 AGAIN = Backoff(initial_seconds=2.0, cap_seconds=60.0)
@@ -127,6 +129,7 @@ class SnapshotWriter:
         # Places with a policy of their own, as of the last listing.
         self._governed: frozenset[str] = frozenset()
         self._listed_at = float("-inf")
+        self._asked_at = float("-inf")
 
     def wake(self, place: str) -> None:
         """A policy was put by this process."""
@@ -154,7 +157,11 @@ class SnapshotWriter:
         """Starts a look at every namespace that none is under way for."""
         if not self._bearers.configured:
             return
-        listed = await self._list_policies()
+        await self._list_policies()
+        now = self._clock.monotonic()
+        ask_again = now - self._asked_at >= ABSENT_SECONDS
+        if ask_again:
+            self._asked_at = now
         # Only what is watched under our own key: a caller's namespace of the same name may be another one.
         views = {entry.namespace: entry.view for entry in self._watch if not entry.scope}
         for gone in self._known.keys() - views.keys() - self._working.keys():
@@ -165,7 +172,7 @@ class SnapshotWriter:
             view = views.get(namespace)
             if view is None:
                 # It was not there when it was last asked for, or it is known to another process alone.
-                if listed:
+                if ask_again:
                     self._watch.configure(namespace)
             elif namespace not in self._working and self._may_be_due(namespace, view):
                 self._working[namespace] = asyncio.create_task(self._visit(namespace, view), name="snapshot")
@@ -174,17 +181,15 @@ class SnapshotWriter:
         """Waits for the looks that are under way."""
         await asyncio.gather(*self._working.values(), return_exceptions=True)
 
-    async def _list_policies(self) -> bool:
-        """Whether it was time for it."""
+    async def _list_policies(self) -> None:
         now = self._clock.monotonic()
         if now - self._listed_at < RULES_SECONDS:
-            return False
+            return
         self._listed_at = now
         try:
             self._governed = frozenset(await self._policies.places())
         except LayerError as error:
             log.warning("snapshot policies cannot be listed", extra={"reason": error.message})
-        return True
 
     def _may_be_due(self, namespace: str, view: NamespaceView) -> bool:
         known = self._known.get(namespace)

@@ -103,7 +103,8 @@ async def test_a_watched_namespace_that_is_not_there_is_seldom_asked_for(stages,
     stage = await stages(**{**WATCHED, "facet_fields": '{"nowhere": ["year"]}'})
     looking, asked_for = stage.gateway.snapshots.writer, []
     monkeypatch.setattr(stage.gateway.registry, "configure", asked_for.append)
-    monkeypatch.setattr(looking, "_listed_at", float("-inf"))
+    monkeypatch.setattr(looking, "_asked_at", float("-inf"))
+    monkeypatch.setattr(writer, "ABSENT_SECONDS", 600.0)
     stage.gateway.registry.forget("nowhere")
     for _ in range(10):
         await looking.turn()

@@ -10,6 +10,7 @@ from hevlayer.clock import Clock
 from hevlayer.errors import ConflictError, LayerError
 from hevlayer.gateway.shards.manifest import (
     PREFIX,
+    BrokenManifestError,
     Manifest,
     ShardState,
     manifest_key,
@@ -62,7 +63,7 @@ class ShardDirectory:
             for namespace in listed:
                 known = self._manifests.get(namespace)
                 if known is None or known.state is not ShardState.READY:
-                    await self._look(namespace)
+                    await self._look_past_damage(namespace)
         except LayerError as error:
             log.warning("the shard manifests cannot be read", extra={"reason": error.message})
             return
@@ -76,6 +77,13 @@ class ShardDirectory:
             found.update(namespace for key in keys if (namespace := namespace_of(key)) is not None)
             after = keys[-1]
         return found
+
+    async def _look_past_damage(self, namespace: str) -> None:
+        """One manifest that cannot be read keeps no other namespace from its own."""
+        try:
+            await self._look(namespace)
+        except BrokenManifestError as error:
+            log.warning("a shard manifest cannot be read", extra={"namespace": namespace, "reason": error.message})
 
     async def _look(self, namespace: str) -> Manifest | None:
         body = await self._store.get(manifest_key(namespace))

@@ -271,6 +271,22 @@ async def test_a_store_that_is_away_takes_nothing_that_is_known(stage, monkeypat
     assert (refused.status, refused.body["error"]) == (503, "service_unavailable")
 
 
+async def test_a_damaged_manifest_keeps_no_other_namespace_from_its_own(stages, tmp_path):
+    one = await stages(objects_dir=tmp_path / "shared")
+    other = await stages(origin=one.origin, objects_dir=tmp_path / "shared")
+    names = [f"ns-{number}" for number in range(6)]
+    for name in names:
+        await init(one, 4, namespace=name)
+    await one.gateway.objects.put(manifest_key("damaged"), b"{")
+    await init(one, 4, namespace="gone")
+    await other.gateway.shards.refresh()
+    await one.gateway.objects.delete(manifest_key("gone"))
+    await other.gateway.shards.refresh()
+    assert {name: other.gateway.shards.shard_count(name) for name in names} == dict.fromkeys(names, 4)
+    assert other.gateway.shards.shard_count("gone") == 1
+    assert (await other.call("POST", "/v2/namespaces/damaged/init", {"shard_count": 4})).status == 503
+
+
 async def test_a_manifest_is_kept_under_the_documented_key(stage):
     await init(stage, 4)
     body = await stage.gateway.objects.get(manifest_key("films"))

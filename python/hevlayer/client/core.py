@@ -18,6 +18,8 @@ from hevlayer.client.perf import LayerPerf, LayerResponse, perf_of
 from hevlayer.client.retry import RetryPolicy
 
 TIMEOUT_SECONDS_DEFAULT = 60.0
+# The HTTP library cannot hold any number.
+TIMEOUT_SECONDS_MAX = 86_400.0 * 365
 MAX_RETRIES_DEFAULT = 4
 
 _ResultT = TypeVar("_ResultT")
@@ -99,9 +101,9 @@ def read_answer(
 
 
 def checked_timeout(timeout_seconds: float) -> float:
-    """Raises: ValueError: it is not above 0."""
-    if not timeout_seconds > 0:
-        raise ValueError(f"timeout_seconds must be above 0, not {timeout_seconds}")
+    """Raises: ValueError: it is not above 0, or above a year."""
+    if not 0 < timeout_seconds <= TIMEOUT_SECONDS_MAX:
+        raise ValueError(f"timeout_seconds must be above 0 and at most a year, not {timeout_seconds}")
     return timeout_seconds
 
 

@@ -71,7 +71,10 @@ def failure_of(error: Exception, request: Request) -> HevlayerError:
     """What an error of the library means to a caller. Texts of the library may hold the address, never a key."""
     where = f"{request.method} {request.url.partition('?')[0]}"
     causes = _causes(error)
-    if _NEVER_CONNECTED in causes or isinstance(error, PoolTimeoutError):
+    if isinstance(error, PoolTimeoutError):
+        busy = f"{where}: all {CONNECTIONS_MAX} connections were in use for {request.timeout_seconds} s"
+        return HevlayerTimeoutError(busy, request_sent=False)
+    if _NEVER_CONNECTED in causes:
         return HevlayerConnectionError(f"{where}: no connection: {causes[-1]}", request_sent=False)
     if isinstance(error, RequestTimeoutError):
         return HevlayerTimeoutError(f"{where}: no whole answer in {request.timeout_seconds} s", request_sent=True)

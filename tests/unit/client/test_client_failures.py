@@ -364,3 +364,22 @@ async def test_reserved_attributes_are_not_written_around_the_gateway(open_aroun
         with pytest.raises(hevlayer.HevlayerConnectionError):
             await client.write_namespace("a", body)
     assert direct.requests == []
+
+
+async def test_a_client_that_is_busy_with_the_gateway_does_not_go_around_it(open_around):
+    monkeypatch.setattr("hevlayer.client.http.CONNECTIONS_MAX", 1)
+    with full_queue() as url:
+        client, direct = open_around(OK, url=url, max_retries=0)
+        # No time for a connection of the pool, though one is free.
+        with pytest.raises(hevlayer.HevlayerTimeoutError, match="connections were in use") as caught:
+            await query(client, timeout_seconds=1e-9)
+        assert not caught.value.request_sent
+    assert direct.requests == []
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e300])
+async def test_a_time_out_that_cannot_be(open_client, serve, seconds):
+    with pytest.raises(ValueError, match="timeout_seconds must be above 0 and at most a year"):
+        open_client(serve().url, timeout_seconds=seconds)
+    with pytest.raises(ValueError, match="timeout_seconds must be above 0 and at most a year"):
+        await open_client(serve().url).get_health(timeout_seconds=seconds)

@@ -13,7 +13,7 @@ from hevlayer.client.core import (
     core_of,
     read_answer,
 )
-from hevlayer.client.errors import HevlayerConnectionError, HevlayerError, error_of
+from hevlayer.client.errors import HevlayerConnectionError, HevlayerError, HevlayerTimeoutError, error_of
 from hevlayer.client.http import Request
 from hevlayer.client.operation import Operation, prepare
 from hevlayer.client.perf import LayerResponse
@@ -110,7 +110,7 @@ class AsyncCaller:
                 operation, core.request(prepared, timeout_seconds), leave_when_unsent=around is not None
             )
         except HevlayerConnectionError as error:
-            if error.request_sent or around is None:
+            if error.request_sent or around is None or isinstance(error, HevlayerTimeoutError):
                 raise
             core.warn_of_direct(error)
         else:
@@ -136,7 +136,8 @@ class AsyncCaller:
                 seen = seen or error.request_sent
                 error.request_sent = seen
                 failure: HevlayerError = error
-                unsent = not seen
+                # With all connections in use, the server is there.
+                unsent = not seen and not isinstance(error, HevlayerTimeoutError)
             else:
                 if answer.status_code < 300:
                     return Received(answer, retries + 1)

@@ -367,7 +367,6 @@ async def test_reserved_attributes_are_not_written_around_the_gateway(open_aroun
 
 
 async def test_a_client_that_is_busy_with_the_gateway_does_not_go_around_it(open_around):
-    monkeypatch.setattr("hevlayer.client.http.CONNECTIONS_MAX", 1)
     with full_queue() as url:
         client, direct = open_around(OK, url=url, max_retries=0)
         # No time for a connection of the pool, though one is free.

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 from dev_process import API_KEY, Dev
@@ -19,6 +20,7 @@ FILMS = [
     {"id": number, "vector": [number / 10, 1 - number / 10], "title": f"film {number}", "year": 1990 + number % 3}
     for number in range(1, 10)
 ]
+SETTLE_SECONDS_MAX = 30
 SCHEMA = {"title": {"type": "string", "full_text_search": True}}
 
 
@@ -27,6 +29,12 @@ def dev(tmp_path_factory):
     with Dev(tmp_path_factory.mktemp("layer") / "data", "--no-postgres") as running:
         body = {"upsert_rows": FILMS, "distance_metric": "cosine_distance", "schema": SCHEMA}
         assert running.call("POST", "/v2/namespaces/films", body)[0] == 200
+        written_ms = time.time() * 1000
+        # Counts and scans show what the watermark covers.
+        deadline = time.monotonic() + SETTLE_SECONDS_MAX
+        while (running.call("GET", "/v2/namespaces/films/metadata")[2]["layer"]["stable_as_of"] or 0) < written_ms:
+            assert time.monotonic() < deadline, "the watermark does not come to the first write"
+            time.sleep(0.05)
         yield running
 
 

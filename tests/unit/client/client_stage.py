@@ -98,6 +98,8 @@ class RecordingServer:
 
     def _one(self, connection, reader):
         if self._acts[0] == Reset(reads=False):
+            # An idle connection that is reset is no failed request: the client opens another one.
+            reader.peek(1)
             self._next()
             _reset(connection)
             return False

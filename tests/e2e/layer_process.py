@@ -1,5 +1,6 @@
 """`layer` as a user starts it: a process of its own, without a terminal."""
 
+import signal
 import subprocess
 import sys
 
@@ -11,6 +12,12 @@ RUN_SECONDS_MAX = 60
 
 def settings(**changes: str) -> dict[str, str]:
     return environment(**{"TURBOPUFFER_API_KEY": API_KEY, **changes})
+
+
+def interruptible() -> None:
+    """Runs in a child before it becomes the command: what was started in the background ignores SIGINT, and so would
+    all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run_layer(*arguments: str, stdin: str = "", **changes: str) -> subprocess.CompletedProcess[str]:

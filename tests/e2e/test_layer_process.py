@@ -11,7 +11,7 @@ import time
 
 import pytest
 from dev_process import API_KEY, Dev
-from layer_process import LAYER, RUN_SECONDS_MAX, run_layer, settings
+from layer_process import LAYER, RUN_SECONDS_MAX, interruptible, run_layer, settings
 
 from hevlayer.cli.layer.app import run
 from hevlayer.cli.layer.exits import DONE, INTERRUPTED, REFUSED, UNREACHABLE
@@ -138,13 +138,21 @@ def test_an_interruption_ends_a_request_that_hangs():
         # Nothing but the signal ends it within the test's patience.
         command = [*LAYER, "query", "films", "--order-by", "id", "--url", url, "--timeout", "86400"]
         with subprocess.Popen(
-            command, env=settings(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            env=settings(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=interruptible,
         ) as process:
-            connection, _ = silent.accept()
-            with connection:
-                connection.recv(1)
-                process.send_signal(signal.SIGINT)
-                _, errors = process.communicate(timeout=RUN_SECONDS_MAX)
+            try:
+                connection, _ = silent.accept()
+                with connection:
+                    connection.recv(1)
+                    process.send_signal(signal.SIGINT)
+                    _, errors = process.communicate(timeout=RUN_SECONDS_MAX)
+            finally:
+                process.kill()
     assert process.returncode == INTERRUPTED, errors
     assert errors.strip() == "layer: interrupted"
 

@@ -5,6 +5,7 @@ What warm means is taken at its word: every row is fetched, each must come from 
 
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,7 +57,7 @@ def until(dev: Dev, job: JSON, progress: float) -> JSON:
     return job
 
 
-def write_until_killed(dev: Dev, problems: list[str]) -> None:
+def write_until_killed(dev: Dev, problems: list[str], unanswered: set[int]) -> None:
     number = 0
     try:
         while True:
@@ -66,11 +67,14 @@ def write_until_killed(dev: Dev, problems: list[str]) -> None:
             if status != 200:
                 problems.append(f"a write was answered {status}: {answer}")
     except OSError:
-        return
+        unanswered.add(number)
 
 
-def wrong_rows(dev: Dev) -> list[str]:
-    """Rows that a fetch shows otherwise than they are stored, and batches that are not all in the cache."""
+def wrong_rows(dev: Dev, unanswered: Collection[int] = ()) -> list[str]:
+    """Rows that a fetch shows otherwise than they are stored, and batches that are not all in the cache.
+
+    What became of an unanswered write nobody knows, so its row is kept out for a while.
+    """
     found: list[str] = []
     for first in range(0, ROWS, BATCH_IDS):
         query = {
@@ -83,24 +87,28 @@ def wrong_rows(dev: Dev) -> list[str]:
         status, _, answer = dev.call("POST", f"{PATH}/query", query, base_url=dev.origin_url)
         assert status == 200, answer
         stored = {row.pop("id"): row for row in answer["rows"]}
-        status, headers, answer = dev.call("POST", f"{PATH}/documents", {"ids": list(stored)})
-        assert status == 200, answer
-        if headers["x-layer-cache"] != "hit":
-            found.append(f"the batch from {first} is a {headers['x-layer-cache']}")
-        fetched = {int(document["id"]): document["attributes"] for document in answer["documents"]}
+        fetched: dict[int, JSON] = {}
+        for ids in ([number for number in stored if number not in unanswered], list(stored.keys() & set(unanswered))):
+            if not ids:
+                continue
+            status, headers, answer = dev.call("POST", f"{PATH}/documents", {"ids": ids})
+            assert status == 200, answer
+            if headers["x-layer-cache"] != "hit" and not set(ids) & set(unanswered):
+                found.append(f"the batch from {first} is a {headers['x-layer-cache']}")
+            fetched |= {int(document["id"]): document["attributes"] for document in answer["documents"]}
         for number, row in stored.items():
             if fetched.get(number) != row:
                 found.append(f"row {number} is {fetched.get(number)}")
     return found
 
 
-def is_truly_warm(dev: Dev) -> bool:
+def is_truly_warm(dev: Dev, unanswered: Collection[int] = ()) -> bool:
     """Whether the namespace is called warm. Asserts that it is, if so."""
     state = cache_state(dev)
     if state["state"] != "warm":
         assert state["warmed_through_ms"] is None
         return False
-    assert wrong_rows(dev) == []
+    assert wrong_rows(dev, unanswered) == []
     return True
 
 
@@ -124,12 +132,13 @@ def test_a_warm_that_was_killed_is_not_called_complete(tmp_path: Path, killed_at
 
 def test_a_warm_namespace_that_was_killed_among_writes_is_warm_or_says_so(tmp_path: Path) -> None:
     problems: list[str] = []
+    unanswered: set[int] = set()
     dev = start(tmp_path / "data")
     fill(dev)
     for _ in range(2):
         assert until(dev, start_warm(dev), 1.0)["status"] == "completed"
-        assert is_truly_warm(dev)
-        writers = [threading.Thread(target=write_until_killed, args=(dev, problems)) for _ in range(2)]
+        assert is_truly_warm(dev, unanswered)
+        writers = [threading.Thread(target=write_until_killed, args=(dev, problems, unanswered)) for _ in range(2)]
         for writer in writers:
             writer.start()
         job = until(dev, start_warm(dev), 0.5)
@@ -141,7 +150,7 @@ def test_a_warm_namespace_that_was_killed_among_writes_is_warm_or_says_so(tmp_pa
         assert not problems, problems[:3]
         assert job["status"] in ("running", "completed")
         dev = start(tmp_path / "data", dev)
-        is_truly_warm(dev)
+        is_truly_warm(dev, unanswered)
         for _ in range(2):
             assert not [row for row in wrong_rows(dev) if row.startswith("row")]
     assert dev.stop() == 0

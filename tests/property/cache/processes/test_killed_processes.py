@@ -25,6 +25,7 @@ from cache_process import IDS, NAMESPACES, UNKNOWN_SECONDS
 
 KILLS = int(os.environ.get("CACHE_KILLS", "30"))
 # Reads and writes that the one which is not killed makes in every round.
+LAST_ROUNDS_MAX = 20
 CALLS_A_ROUND = 60
 # Guards against a test that hangs; nothing is asserted about it.
 ROUND_SECONDS = 60
@@ -200,8 +201,12 @@ async def test_no_read_shows_an_old_row_however_often_a_process_is_killed(starte
         await works(upstream, pids[1 - victim], CALLS_A_ROUND)
         pids[victim] = await starter.start()
         assert not upstream.problems
-    for pid in pids:
-        await works(upstream, pid, CALLS_A_ROUND)
+    for _ in range(LAST_ROUNDS_MAX):
+        for pid in pids:
+            await works(upstream, pid, CALLS_A_ROUND)
+        # What the last of the dead left open keeps its ids out for a while.
+        if upstream.counts["hits"] > KILLS:
+            break
     assert not upstream.problems
     # Without rows that are served, and writes of every kind, nothing was shown.
     assert upstream.counts["hits"] > KILLS, upstream.counts

@@ -1,8 +1,10 @@
-"""What recording costs a query: its latency with the record off, on, and on with an object store that hangs.
+"""What recording costs a query: its latency with the record off, on, and on with an object store that hangs, is down
+or is full.
 
 One gateway process at a time stands before a server that answers every query with the same 20 KB; queries are sent at a
 fixed rate on a few connections, so that a slow one shows. The rounds alternate, and each figure is the median of them.
-The hanging store is a TCP server that takes S3 requests and never answers.
+The hanging store is a TCP server that takes S3 requests and never answers, the one that is down a port where nobody
+listens; the full one answers each request with S3's 507.
 
     python benches/gateway/history.py [--seconds 5] [--runs 5] [--rate 300] [--out FILE]
 """
@@ -70,6 +72,33 @@ async def never() -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+
+
+@contextlib.asynccontextmanager
+async def full() -> AsyncIterator[str]:
+    """Answers every request as an S3 store without room does."""
+    body = b'<?xml version="1.0"?><Error><Code>XMinioStorageFull</Code><Message>no room</Message></Error>'
+    refused = Response(507, [(b"content-type", b"application/xml")], body)
+
+    async def answer(request: Request) -> Response:
+        return refused
+
+    server = await serve(answer, host="127.0.0.1", port=0, config=ServerConfig())
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        await server.close()
+
+
+def store_at(url: str) -> dict[str, str]:
+    """Settings of a gateway whose objects are there."""
+    return {
+        "LAYER_S3_BUCKET": "bench",
+        "LAYER_S3_REGION": "us-east-1",
+        "LAYER_S3_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "bench",
+        "AWS_SECRET_ACCESS_KEY": "bench",
+    }
 
 
 @contextlib.contextmanager
@@ -150,18 +179,13 @@ async def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--rate", type=float, default=300.0)
     options = parser.parse_args()
-    async with upstream() as upstream_url, never() as hanging_url:
-        hanging = {
-            "LAYER_S3_BUCKET": "bench",
-            "LAYER_S3_REGION": "us-east-1",
-            "LAYER_S3_ENDPOINT_URL": hanging_url,
-            "AWS_ACCESS_KEY_ID": "bench",
-            "AWS_SECRET_ACCESS_KEY": "bench",
-        }
+    async with upstream() as upstream_url, never() as hanging_url, full() as full_url:
         kinds: dict[str, dict[str, str]] = {
             "off": {"LAYER_HISTORY": "off"},
             "on": {},
-            "on, the store hangs": hanging,
+            "on, the store hangs": store_at(hanging_url),
+            "on, the store is down": store_at(f"http://127.0.0.1:{free_port()}"),
+            "on, the store is full": store_at(full_url),
         }
         rounds: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
         for _ in range(options.runs):

@@ -25,7 +25,9 @@ def render_markdown(report: Mapping[str, Any], picture: str | None) -> str:
         parts.append("## Problems\n\n" + "\n".join(f"* {problem}" for problem in report["problems"]))
     parts += ["## Latency", f"In milliseconds, from {report['loop']['latency_from']}. {report['loop']['note']}"]
     parts.append(
-        _table(("Operation", "Target", "Requests", "Failed", "Per second", *SHOWN_QUANTILES, "max"), _rows(report))
+        _table(
+            ("Operation", "Target", "Requests", "Failed", "Per second", *SHOWN_QUANTILES, "max"), operation_rows(report)
+        )
     )
     if picture:
         parts.append(f"![Latency by quantile]({picture})")
@@ -68,14 +70,15 @@ def _summary(report: Mapping[str, Any]) -> str:
     )
 
 
-def _rows(report: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+def operation_rows(report: Mapping[str, Any]) -> Iterable[Sequence[str]]:
+    """Operation, target, requests, failed, per second, the shown quantiles and the most, as they are written."""
     for operation in [*report["operations"], "all"]:
         for name, target in report["targets"].items():
             figures = target["operations"].get(operation)
             if figures is None:
                 continue
             latency = figures["latency_ms"]
-            quantiles = [number(latency["quantiles"][each]) if latency else "–" for each in SHOWN_QUANTILES]
+            quantiles = [number(latency["quantiles"][each] if latency else None) for each in SHOWN_QUANTILES]
             yield (
                 operation,
                 name,
@@ -83,7 +86,7 @@ def _rows(report: Mapping[str, Any]) -> Iterable[Sequence[str]]:
                 f"{figures['failed']:,}",
                 number(figures["per_second"]),
                 *quantiles,
-                number(latency["max"]) if latency else "–",
+                number(latency["max"] if latency else None),
             )
 
 

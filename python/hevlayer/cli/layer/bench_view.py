@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hevlayer.bench import run as bench_run
-from hevlayer.bench.markdown import SHOWN_QUANTILES, number
+from hevlayer.bench.markdown import SHOWN_QUANTILES, number, operation_rows
 from hevlayer.bench.plan import BenchPlan
 from hevlayer.bench.report import ALL
 from hevlayer.bench.run import BenchResult
@@ -90,7 +90,7 @@ class BenchView:
     def show(self, report: Mapping[str, Any]) -> None:
         """The result as a table on standard output, and what latency counts from."""
         table = _empty_table()
-        for row in _report_rows(report):
+        for row in operation_rows(report):
             table.add_row(*(Text(cell) for cell in row))
         show(table)
         show(Text(f"Milliseconds, from {report['loop']['latency_from']} ({report['loop']['kind']} loop)."))
@@ -107,20 +107,3 @@ def _figures(tally: OperationTally, seconds: float) -> Iterator[str]:
     for value in tally.latency.quantiles_ms(_QUANTILES):
         yield number(value)
     yield number(tally.latency.max_ms)
-
-
-def _report_rows(report: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    for operation in (*report["operations"], ALL):
-        for name, target in report["targets"].items():
-            figures = target["operations"].get(operation)
-            if figures is not None:
-                latency = figures["latency_ms"]
-                yield (
-                    operation,
-                    name,
-                    f"{figures['requests']:,}",
-                    f"{figures['failed']:,}",
-                    number(figures["per_second"]),
-                    *(number(latency["quantiles"][each] if latency else None) for each in SHOWN_QUANTILES),
-                    number(latency["max"] if latency else None),
-                )

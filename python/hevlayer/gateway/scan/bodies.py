@@ -68,9 +68,12 @@ def _label(field: str, *, is_array: bool) -> str:
     return _OTHER_LABEL if not is_array and field == COUNT_LABEL else COUNT_LABEL
 
 
-def ids_body(rows: int, condition: Filter | None, cut: Cut) -> bytes:
-    """A page of ids in ascending order."""
-    return _body({"rank_by": ["id", "asc"], "limit": rows}, condition, cut)
+def ids_body(rows: int, condition: Filter | None, cut: Cut, include: Sequence[str] = ()) -> bytes:
+    """A page of rows in ascending order of their ids."""
+    query: dict[str, object] = {"rank_by": ["id", "asc"], "limit": rows}
+    if include:
+        query["include_attributes"] = list(include)
+    return _body(query, condition, cut)
 
 
 def highest_body(condition: Filter | None, cut: Cut) -> bytes:
@@ -106,8 +109,8 @@ class ValueCount:
     count: int
 
 
-def read_values(answer: Mapping[str, Any], field: str, *, is_array: bool) -> tuple[list[ValueCount], bool]:
-    """The values that rows have, and whether there may be more. Rows without one are in none.
+def read_groups(answer: Mapping[str, Any], field: str, *, is_array: bool) -> list[tuple[Any, int]]:
+    """Each value and how many rows have it; None for rows without one. At `GROUPS_MAX` there may be more.
 
     Raises: UpstreamError: it is no such answer.
     """
@@ -116,10 +119,21 @@ def read_values(answer: Mapping[str, Any], field: str, *, is_array: bool) -> tup
         raise UpstreamError("the upstream's answer has no groups")
     key, label = _EACH if is_array else field, _label(field, is_array=is_array)
     try:
-        found = [ValueCount(group[key], group[label]) for group in groups if group.get(key) is not None]
+        found = [(group.get(key), group[label]) for group in groups]
     except (KeyError, TypeError, AttributeError) as error:
         raise UpstreamError("the upstream's groups have another shape than expected") from error
-    return found, len(groups) >= GROUPS_MAX
+    if not all(isinstance(count, int) for _, count in found):
+        raise UpstreamError("the upstream's groups have another shape than expected")
+    return found
+
+
+def read_values(answer: Mapping[str, Any], field: str, *, is_array: bool) -> tuple[list[ValueCount], bool]:
+    """The values that rows have, and whether there may be more. Rows without one are in none.
+
+    Raises: UpstreamError: it is no such answer.
+    """
+    groups = read_groups(answer, field, is_array=is_array)
+    return [ValueCount(value, count) for value, count in groups if value is not None], len(groups) >= GROUPS_MAX
 
 
 def read_rows(answer: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ import orjson
 
 from hevlayer.errors import ServiceUnavailableError, Source
 
-# Distinct values of a field; one that has as many is skipped, never cut short.
+# Distinct values of a field; one that has as many is skipped, never cut short. It is also the most groups that the
+# upstream is asked for (`scan.bodies.GROUPS_MAX`): with a smaller number there, a field could look whole that is not.
 VALUES_CAP = 10_000
 SHORT_SHA_CHARS = 7
 

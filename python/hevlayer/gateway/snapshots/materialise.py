@@ -7,15 +7,24 @@ later stamp, and a deleted one is gone. When there are as many of them at the en
 same ones all the time; and when no row has a later stamp they were all rows that there are.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from hevlayer.errors import UpstreamError, ValidationError
+from hevlayer.errors import ValidationError
 from hevlayer.gateway.permits import AGGREGATE_COST, QUERY_COST
 from hevlayer.gateway.reads import Reads, ReadTarget, RefusedReadError, read_object
+from hevlayer.gateway.scan.bodies import (
+    Cut,
+    conditions,
+    count_body,
+    ids_body,
+    read_count,
+    read_groups,
+    read_rows,
+    values_body,
+)
+from hevlayer.gateway.scan.request import Filter, FilterSelector
 from hevlayer.gateway.snapshots.body import VALUES_CAP, Facet, Histogram, Skipped, Value
 from hevlayer.wire.reserved import STAMP_ATTRIBUTE
 
@@ -23,9 +32,9 @@ PAGE_ROWS = 1_000
 # Grouped upstream; rows of the other types are paged.
 _GROUPED = frozenset({"string", "int", "uint", "bool", "uuid", "datetime"})
 _SCALARS = _GROUPED | {"float"}
-_GROUP, _COUNT = "value", "n"
 _ARRAY = "[]"
 _REFUSED = frozenset({400, 422})
+_STRONG = {"level": "strong"}
 
 Progress = Callable[[float, int], None]
 """Told after each field: (share done, rows counted)."""
@@ -59,18 +68,23 @@ class Materialiser:
         self._page_rows = page_rows
 
     async def count(
-        self, types: Mapping[str, str], cut_ms: int | None, condition: object = None, progress: Progress | None = None
+        self,
+        types: Mapping[str, str],
+        cut_ms: int | None,
+        condition: Filter | None = None,
+        progress: Progress | None = None,
     ) -> Histogram:
         """The histogram of fields, whose types are given, over rows stamped up to the cut (None: over all rows).
 
         Raises: RefusedReadError, UpstreamError, PermitTimeoutError.
         """
-        filters = _filters(cut_ms, condition)
-        row_count = await self._rows(filters)
+        cut = Cut(_STRONG, cut_ms)
+        filters = conditions(FilterSelector(), condition, cut)
+        row_count = await self._rows(filters, cut)
         facets: list[Facet] = []
         skipped: list[Skipped] = []
         for done, (name, kind) in enumerate(sorted(types.items()), 1):
-            counted = await self._field(name, kind, filters)
+            counted = await self._field(name, kind, filters, cut)
             if isinstance(counted, Facet):
                 facets.append(counted)
             else:
@@ -84,84 +98,56 @@ class Materialiser:
 
         None: rows have later stamps, so that it is of no use to begin. Raises: as `count`.
         """
-        if await self._rows([STAMP_ATTRIBUTE, "Gt", cut_ms]):
+        cut = Cut(_STRONG, cut_ms)
+        if await self._rows([STAMP_ATTRIBUTE, "Gt", cut_ms], cut):
             return None
         histogram = await self.count(types, cut_ms)
         # In this order: after it a row with a later stamp can only be one that the next snapshot tells of.
-        later = await self._rows([STAMP_ATTRIBUTE, "Gt", cut_ms])
-        still = await self._rows(_filters(cut_ms, None))
+        later = await self._rows([STAMP_ATTRIBUTE, "Gt", cut_ms], cut)
+        still = await self._rows(conditions(FilterSelector(), None, cut), cut)
         return Settled(histogram, later == 0 and still == histogram.row_count)
 
-    async def _rows(self, filters: object) -> int:
-        answer = await self._query({"aggregate_by": {_COUNT: ["Count"]}}, filters, AGGREGATE_COST)
-        try:
-            return int(answer["aggregations"][_COUNT])
-        except (KeyError, TypeError, ValueError) as error:
-            raise UpstreamError("the upstream's answer to a count has no aggregation") from error
+    async def _rows(self, filters: Filter | None, cut: Cut) -> int:
+        return read_count(await self._query(count_body(filters, cut), AGGREGATE_COST))
 
-    async def _field(self, name: str, kind: str, filters: object) -> Facet | Skipped:
+    async def _field(self, name: str, kind: str, filters: Filter | None, cut: Cut) -> Facet | Skipped:
         counts = None
         if kind.removeprefix(_ARRAY) in _GROUPED:
-            counts = await self._grouped(name, filters, is_array=kind.startswith(_ARRAY))
+            counts = await self._grouped(name, filters, cut, is_array=kind.startswith(_ARRAY))
         if counts is None:
-            counts = await self._paged(name, filters)
+            counts = await self._paged(name, filters, cut)
         missing = None if kind.startswith(_ARRAY) else counts.get(None, 0)
         found = [(value, count) for value, count in counts.items() if value is not None]
         if len(counts) >= VALUES_CAP:
             return Skipped(name, len(found))
         return Facet(name, kind, tuple(sorted(found, key=lambda pair: str(pair[0]))), missing)
 
-    async def _grouped(self, name: str, filters: object, *, is_array: bool) -> dict[Value | None, int] | None:
+    async def _grouped(
+        self, name: str, filters: Filter | None, cut: Cut, *, is_array: bool
+    ) -> dict[Value | None, int] | None:
         """By the upstream's groups; None when it does not group by this field."""
-        key = _GROUP if is_array else name
-        label = _COUNT if key != _COUNT else _GROUP
-        group: object = {_GROUP: ["ForEachUnique", name]} if is_array else name
-        query = {"aggregate_by": {label: ["Count"]}, "group_by": [group], "limit": VALUES_CAP}
         try:
-            answer = await self._query(query, filters, AGGREGATE_COST)
+            answer = await self._query(values_body(name, is_array=is_array, condition=filters, cut=cut), AGGREGATE_COST)
         except RefusedReadError as refusal:
             if refusal.answered in _REFUSED:
                 return None
             raise
-        try:
-            return {each.get(key): int(each[label]) for each in answer["aggregation_groups"]}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UpstreamError("the upstream's groups have another shape than expected") from error
+        return dict(read_groups(answer, name, is_array=is_array))
 
-    async def _paged(self, name: str, filters: object) -> dict[Value | None, int]:
+    async def _paged(self, name: str, filters: Filter | None, cut: Cut) -> dict[Value | None, int]:
         """By reading every row's value; stops when there are too many different ones."""
         counts: dict[Value | None, int] = {}
-        last: object = None
+        beyond = filters
         while len(counts) < VALUES_CAP:
-            beyond = filters if last is None else _joined(filters, ["id", "Gt", last])
-            query = {"rank_by": ["id", "asc"], "limit": self._page_rows, "include_attributes": [name]}
-            rows = _rows_of(await self._query(query, beyond, QUERY_COST))
+            rows = read_rows(await self._query(ids_body(self._page_rows, beyond, cut, [name]), QUERY_COST))
             for row in rows:
                 value = row.get(name)
                 for each in set(value) if isinstance(value, list) else (value,):
                     counts[each] = counts.get(each, 0) + 1
             if len(rows) < self._page_rows:
                 break
-            last = rows[-1]["id"]
+            beyond = conditions(FilterSelector(), filters, Cut(None), ["id", "Gt", rows[-1]["id"]])
         return counts
 
-    async def _query(self, query: Mapping[str, Any], filters: object, cost: int) -> Mapping[str, Any]:
-        asked = {**query, "consistency": {"level": "strong"}}
-        if filters is not None:
-            asked["filters"] = filters
-        return read_object(await self._reads.query(self._target, orjson.dumps(asked), cost=cost))
-
-
-def _rows_of(answer: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    rows = answer.get("rows")
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and "id" in row for row in rows):
-        raise UpstreamError("the upstream's answer has no rows")
-    return rows
-
-
-def _filters(cut_ms: int | None, condition: object) -> object:
-    return condition if cut_ms is None else _joined(condition, [STAMP_ATTRIBUTE, "Lte", cut_ms])
-
-
-def _joined(one: object, other: object) -> object:
-    return other if one is None else ["And", [one, other]]
+    async def _query(self, body: bytes, cost: int) -> Mapping[str, Any]:
+        return read_object(await self._reads.query(self._target, body, cost=cost))

@@ -1,22 +1,27 @@
 """What the gateway costs: CPU per request, p50, p99 and rate, as ratios to nginx `proxy_pass` in the same run.
 
-The origin's stand-in is an nginx that answers every query with the same 20 KB. In front of it, one at a time and each
-pinned to core 0, stand: nginx `proxy_pass` with keep-alive (the peer), a Rust proxy that parses and re-serialises the
-JSON, and the gateway with authentication, metrics, access log and tracing at their defaults. The stand-in and the load
-(wrk) share core 1. CPU is what the kernel charged to the process and its children, so it is steadier than the rate.
+The origin's stand-in is an nginx that answers every query with the same 20 KB: films with their attributes, as a search
+page asks for them, and beside it (`_vectors`) fewer films with their vectors, as `include_attributes: true` gives them.
+In front of it, one at a time and each pinned to core 0, stand: nginx `proxy_pass` with keep-alive (the peer), a Rust
+proxy that parses and re-serialises the JSON, and the gateway with authentication, metrics, access log, history and
+tracing at their defaults. The stand-in and the load (wrk) share core 1. CPU is what the kernel charged to the process
+and its children, so it is steadier than the rate.
 
     python benches/gateway/proxy.py [--seconds 4] [--runs 3] [--tls] [--out FILE]
 """
 
 import argparse
 import contextlib
+import gzip
 import json
 import os
 import platform
+import random
 import re
 import shutil
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -35,6 +40,9 @@ SERVER_CORE, LOAD_CORE = "0", "1"
 TICKS = os.sysconf("SC_CLK_TCK")
 START_SECONDS_MAX = 20
 ANSWER_BYTES = 20 * 1024
+FILMS = ROOT / "tests" / "data" / "films-sample.jsonl.gz"
+SEED = 7
+VECTOR_DIMENSIONS = 64
 
 QUERY = {
     "rank_by": ["vector", "ANN", [round(0.001 * n, 3) for n in range(64)]],
@@ -49,17 +57,40 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def constant_answer() -> bytes:
-    """A query answer of exactly `ANSWER_BYTES`, shaped as the upstream's."""
-    rows = [{"id": n, "$dist": n / 7, "title": f"film {n}", "extract": "x" * 350} for n in range(48)]
-    answer = {
-        "rows": rows,
-        "billing": {"billable_logical_bytes_queried": 1_280_000_000, "billable_logical_bytes_returned": 18_000},
-        "performance": {"cache_hit_ratio": 1.0, "cache_temperature": "hot", "server_total_ms": 3, "pad": ""},
-    }
-    short = ANSWER_BYTES - len(json.dumps(answer, separators=(",", ":")))
-    answer["performance"]["pad"] = "x" * short  # type: ignore[index]
-    return json.dumps(answer, separators=(",", ":")).encode()
+def films() -> list[dict[str, object]]:
+    with gzip.open(FILMS, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def query_answer(*, with_vectors: bool) -> bytes:
+    """A query answer of real films, as many as fit into `ANSWER_BYTES`, shaped as the upstream's: every attribute, the
+    distance in the digits of a 32-bit float, text in UTF-8."""
+    rng = random.Random(SEED)
+    billing = {"billable_logical_bytes_queried": 1_280_000_000, "billable_logical_bytes_returned": 18_000}
+    performance = {"cache_hit_ratio": 1.0, "cache_temperature": "hot", "server_total_ms": 3, "query_execution_ms": 2,
+                   "exhaustive_search_count": 0, "approx_namespace_size": 36273}  # fmt: skip
+    answer = b""
+    rows: list[dict[str, object]] = []
+    distance = 0.2
+    for film in rng.sample(films(), 500):
+        distance += rng.random() / 100
+        row: dict[str, object] = {"id": film["id"], "$dist": short(distance)}
+        if with_vectors:
+            row["vector"] = [short(rng.gauss(0, 0.12)) for _ in range(VECTOR_DIMENSIONS)]
+        rows.append({**row, **film})
+        longer = {"rows": rows, "billing": billing, "performance": performance}
+        text = json.dumps(longer, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) > ANSWER_BYTES:
+            break
+        answer = text
+    return answer
+
+
+def short(number: float) -> float:
+    """The shortest decimals that stand for the nearest 32-bit float."""
+    packed = struct.pack("f", number)
+    (single,) = struct.unpack("f", packed)
+    return next(near for digits in range(1, 10) if struct.pack("f", near := float(f"{single:.{digits}g}")) == packed)
 
 
 SCHEMA = {
@@ -122,6 +153,7 @@ STAND_IN = """
     location ~ ^/v2/namespaces/([^/]+)/metadata$ {{ try_files /metadata-$1.json =404; }}
     location ~ ^/v1/namespaces/([^/]+)/schema$ {{ try_files /schema.json =404; }}
     location = /v2/namespaces/documents/query {{ error_page 405 =200 /document.json; try_files /document.json =404; }}
+    location = /v2/namespaces/vectors/query {{ error_page 405 =200 /vectors.json; try_files /vectors.json =404; }}
     location ~ /query$ {{ error_page 405 =200 /query.json; try_files /query.json =404; }}
   }}
 """
@@ -280,10 +312,11 @@ class Bench:
     def run(self) -> None:
         www = self.folder / "www"
         www.mkdir()
-        (www / "query.json").write_bytes(constant_answer())
+        (www / "query.json").write_bytes(query_answer(with_vectors=False))
+        (www / "vectors.json").write_bytes(query_answer(with_vectors=True))
         (www / "document.json").write_bytes(one_document())
         (www / "schema.json").write_bytes(json.dumps(SCHEMA).encode())
-        for name in ("stable", "documents", "filtered"):
+        for name in ("stable", "vectors", "documents", "filtered"):
             (www / f"metadata-{name}.json").write_bytes(metadata("up-to-date"))
         body = json.dumps(QUERY, separators=(",", ":"))
         post = self.write_file(
@@ -315,6 +348,7 @@ class Bench:
                     self.nginx_config("proxy", proxy, f"{self.folder}/access.log"), SERVER_CORE, port, "/"
                 ) as pid:
                     self.measure("nginx", port, pid, query.format("stable"), post)
+                    self.measure("nginx_vectors", port, pid, query.format("vectors"), post)
                 json_proxy = HERE.parent / "peers/json-proxy/target/release/json-proxy"
                 if json_proxy.exists() and not self.tls:
                     port = free_port()
@@ -323,6 +357,7 @@ class Bench:
                         [str(json_proxy), str(port), str(origin_port)], SERVER_CORE, port, probe, b"{}"
                     ) as pid:
                         self.measure("rust_json_proxy", port, pid, query.format("stable"), post)
+                        self.measure("rust_json_proxy_vectors", port, pid, query.format("vectors"), post)
                 self.measure_gateway(origin_port, certificate, query, post, get, www, quiet)
 
     def measure_gateway(
@@ -349,8 +384,9 @@ class Bench:
             (www / "metadata-filtered.json").write_bytes(metadata("updating"))
             time.sleep(1.5)
             self.expect_header(base + query.format("filtered"), "x-layer-consistency", "filtered")
-            for name in ("gateway_filtered", "gateway", "gateway", "gateway_filtered"):
-                self.measure(name, port, pid, query.format("filtered" if "filtered" in name else "stable"), post)
+            namespaces = {"gateway": "stable", "gateway_filtered": "filtered", "gateway_vectors": "vectors"}
+            for name in (*namespaces, *reversed(namespaces)):
+                self.measure(name, port, pid, query.format(namespaces[name]), post)
             self.expect_header(base + query.format("filtered"), "x-layer-consistency", "filtered")
             (www / "metadata-filtered.json").write_bytes(metadata("up-to-date"))
             if not self.tls:
@@ -391,15 +427,16 @@ class Bench:
             for name, runs in self.loads.items()
         }
         ratios: dict[str, float] = {}
-        for name in ("gateway", "gateway_filtered", "rust_json_proxy"):
+        for name in ("gateway", "gateway_filtered", "gateway_vectors", "rust_json_proxy", "rust_json_proxy_vectors"):
             if name not in self.loads:
                 continue
+            peer = "nginx_vectors" if name.endswith("_vectors") else "nginx"
             for connections in ("1", "64"):
-                ratios[f"{name} cpu / nginx, {connections} connections"] = round(
-                    median(name, connections, "cpu_us") / median("nginx", connections, "cpu_us"), 2
+                ratios[f"{name} cpu / {peer}, {connections} connections"] = round(
+                    median(name, connections, "cpu_us") / median(peer, connections, "cpu_us"), 2
                 )
             ratios[f"{name} p50 added at 1 connection, us"] = round(
-                median(name, "1", "p50_us") - median("nginx", "1", "p50_us"), 1
+                median(name, "1", "p50_us") - median(peer, "1", "p50_us"), 1
             )
         if "gateway_cached_fetch" in self.loads:
             for name, constant in (("constant answer", "constant_4k"), ("bytes that are ready", "constant_4k_at_once")):
@@ -421,6 +458,10 @@ class Bench:
             },
             "runs": self.runs,
             "seconds": self.seconds,
+            "answer_bytes": {
+                "films": len(query_answer(with_vectors=False)),
+                "films with vectors": len(query_answer(with_vectors=True)),
+            },
             "medians": subjects,
             "ratios": ratios,
         }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Measures and writes benches/results/. Usage: bench.sh [SUITE…]; without a name, all of them.
+# Measures and writes benches/results/. Usage: bench.sh [SUITE…]; without a name, all of them. With FILMS=FILE, a
+# gzipped file of films with a JSON object a line, the filter suite asks of them too.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ALL="splice merge origin history proxy warm cache writes filter shards snapshot client"
@@ -33,7 +34,7 @@ for suite in $suites; do
       measure cache/peers cache ;;
     filter)
       peers
-      measure kernels/filter filter
+      measure kernels/filter filter ${FILMS:+--films "$FILMS"}
       measure gateway/scan scan ;;
     client)
       .venv/bin/python -c "import sys; sys.path.insert(0, 'scripts'); import published_client as client; \

@@ -1,8 +1,8 @@
-"""Counts, ids and values of generated documents beside other engines: medians, ratios, and growth with the documents.
+"""Counts, ids and values of generated documents, and of films, beside other engines: medians, ratios, and growth.
 
 Each number of threads is measured in a process of its own, since Polars fixes its threads when it is imported. Run it
 with a release build of the extension and the packages of `benches/requirements.txt`:
-`PYTHONPATH=python python benches/kernels/filter.py`.
+`PYTHONPATH=python python benches/kernels/filter.py [--rows N …] [--films FILE.jsonl.gz]`.
 """
 
 import argparse
@@ -52,8 +52,9 @@ def median_ms(job: Callable[[], object]) -> float:
 # --- one process: so many rows, so many threads ----------------------------------------------------------------------
 
 
-def measure(count: int, threads: int) -> dict[str, Any]:
-    from filter_data import COLUMNS, SCHEMA, generate, questions
+def measure(source: str, threads: int) -> dict[str, Any]:
+    """Of so many generated documents, or of the films of a file."""
+    from filter_data import Dataset, Films, generate, pages, questions
     from filter_peers import (
         FIRST_PAGE,
         ColdFiles,
@@ -69,10 +70,11 @@ def measure(count: int, threads: int) -> dict[str, Any]:
     from hevlayer.kernels.doccache import DocRows, DocScan
     from hevlayer.kernels.filters import ColumnTable, CompiledFilter, FilterSchema
 
-    documents = generate(count)
+    documents: Dataset = generate(int(source)) if source.isdecimal() else Films.read(Path(source))
+    count = documents.count
     asked = questions(documents)
-    schema = FilterSchema(orjson.dumps(SCHEMA))
-    rows = DocRows.joined([DocRows(page, []) for page in documents.pages()])
+    schema = FilterSchema(orjson.dumps(documents.schema))
+    rows = DocRows.joined([DocRows(page, []) for page in pages(documents)])
     cached = CachedRows(documents)
     both, tenth = CompiledFilter(asked.both, schema), CompiledFilter(asked.tenth, schema)
     everything = CompiledFilter(None, schema)
@@ -86,7 +88,7 @@ def measure(count: int, threads: int) -> dict[str, Any]:
         return bytes(ids(FIRST_PAGE).page(0, FIRST_PAGE))
 
     def values(name: str) -> bytes:
-        found = everything.values(table, name, groups_max=10_000, threads=threads)
+        found = everything.values(table, name, groups_max=documents.groups_max, threads=threads)
         assert found is not None
         return found
 
@@ -101,19 +103,21 @@ def measure(count: int, threads: int) -> dict[str, Any]:
         if kind == "ids" and not isinstance(answer, bytes):
             answer = answer.page(0, len(answer))
         decoded = orjson.loads(answer)
-        return [int(each) for each in decoded] if kind == "ids" else dict(decoded["groups"])
+        if kind == "ids":
+            return list(map(type(documents.ids[0]), decoded))
+        return dict(decoded["groups"])
 
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as name:
         folder = Path(name)
         path = folder / "columns"
-        built = ColumnTable.build(path, rows, schema, COLUMNS)
+        built = ColumnTable.build(path, rows, schema, documents.columns)
         table = ColumnTable.open(path)
         ours = Peer(
             "hevlayer columns",
             threads,
             {
                 "count": lambda: counted(table),
-                **{f"values of {each}": (lambda each=each: values(each)) for each in ("category", "brand", "tags")},
+                **{f"values of {each}": (lambda each=each: values(each)) for each in documents.valued},
                 "first ids": page,
                 # In memory, as the others' answers; what their text takes is told apart.
                 "all ids": lambda: ids(None),
@@ -178,6 +182,8 @@ class CachedRows:
     LIFE_MS = 86_400_000
 
     def __init__(self, documents: Any) -> None:
+        from filter_data import pages
+
         from hevlayer.kernels.doccache import DocCacheEngine, DocRows
 
         self._directory = tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR"))
@@ -189,7 +195,7 @@ class CachedRows:
             unknown_write_ms=1_000,
             now_ms=1,
         )
-        for page in documents.pages():
+        for page in pages(documents):
             ticket = self._engine.begin_fill(self.NAMESPACE, 1)
             change = self._engine.fill_page(self.NAMESPACE, DocRows(page, []), ticket, 1, in_place=False)
             while not isinstance(change, tuple) and change.result() is None:
@@ -263,8 +269,8 @@ def verdicts(run: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
-def in_a_process(count: int, threads: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--measure", f"{count},{threads}"]
+def in_a_process(source: str, threads: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--measure", source, str(threads)]
     environment = {**os.environ, "POLARS_MAX_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
     return dict(json.loads(done.stdout))
@@ -273,18 +279,24 @@ def in_a_process(count: int, threads: int) -> dict[str, Any]:
 def main() -> None:
     parser: argparse.ArgumentParser = arguments(__doc__)
     parser.add_argument("--rows", type=int, nargs="*", default=list(ROWS), help="numbers of documents")
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--films", type=Path, help="a gzipped file of films, a JSON object a line, to be asked too")
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        count, threads = map(int, options.measure.split(","))
-        sys.stdout.write(json.dumps(measure(count, threads)))
+        source, threads = options.measure
+        sys.stdout.write(json.dumps(measure(source, int(threads))))
         return
-    runs = []
-    for count in options.rows:
+
+    def asked(source: str, name: str) -> list[dict[str, Any]]:
+        told = []
         for threads in THREADS:
-            print(f"bench: {count} documents, {threads} threads", file=sys.stderr)
-            run = in_a_process(count, threads)
-            runs.append({**run, "verdict": verdicts(run)})
+            print(f"bench: {name}, {threads} threads", file=sys.stderr)
+            run = in_a_process(source, threads)
+            told.append({**run, "verdict": verdicts(run)})
+        return told
+
+    films = asked(str(options.films), "films") if options.films else []
+    runs = [run for count in options.rows for run in asked(str(count), f"{count} documents")]
     growth: dict[str, Any] = {}
     lines = {}
     for threads in THREADS:
@@ -300,7 +312,7 @@ def main() -> None:
     if lines and options.out is not None:
         title = "Columns: time by documents (slope in brackets; 1 is in proportion)"
         options.out.with_suffix(".svg").write_text(log_plot(title, "documents", "ms", lines))
-    write_report("filter", {"rounds": ROUNDS, "growth": growth, "runs": runs}, options.out)
+    write_report("filter", {"rounds": ROUNDS, "growth": growth, "runs": runs, "films": films}, options.out)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ as plain Python, to be compared outside of what is measured.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from filter_data import Documents, Questions
+from filter_data import Dataset, Questions
 
 FIRST_PAGE = 1_000
 
@@ -34,78 +34,86 @@ class Peer:
         self.same = same
 
 
-def arrow_table(documents: Documents, *, dictionary: bool) -> pa.Table:
+def arrow_table(documents: Dataset, *, dictionary: bool) -> pa.Table:
     def text(codes: np.ndarray, names: list[str]) -> pa.Array:
         coded = pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(names))
         return coded if dictionary else coded.cast(pa.string())
 
-    tags = text(documents.tags, documents.tag_names)
-    offsets = pa.array(np.concatenate([[0], documents.tag_ends]).astype(np.int32))
-    return pa.table(
-        {
-            "id": pa.array(np.arange(documents.count, dtype=np.uint64)),
-            "category": text(documents.category, documents.category_names),
-            "brand": text(documents.brand, documents.brand_names),
-            "price": pa.array(documents.price),
-            "tags": pa.ListArray.from_arrays(offsets, tags),
-            "stock": pa.array(documents.stock, mask=~documents.has_stock),
-            "changed_at": pa.array(documents.changed_at),
-        }
-    )
+    columns = {"id": id_array(documents), documents.number: pa.array(documents.numbers)}
+    for name in documents.valued:
+        codes, names, ends = documents.texts(name)
+        columns[name] = text(codes, names)
+        if ends is not None:
+            offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
+            columns[name] = pa.ListArray.from_arrays(offsets, columns[name])
+    return pa.table(columns)
+
+
+def id_array(documents: Dataset) -> pa.Array:
+    of_numbers = documents.schema["id"]["type"] == "uint"
+    return pa.array(documents.ids, pa.uint64() if of_numbers else pa.string())
+
+
+def lists_of(documents: Dataset) -> list[str]:
+    return [name for name in documents.valued if documents.schema[name]["type"] == "[]string"]
 
 
 def of_arrow(kind: str, answer: Any) -> Any:
     if kind == "count":
         return int(answer)
     if kind == "ids":
-        return [int(each) for each in answer.to_pylist()]
+        return answer.to_pylist()
     values, counts = answer
     return dict(zip(values.to_pylist(), counts.to_pylist(), strict=True))
 
 
-def pyarrow_peer(documents: Documents, asked: Questions, threads: int) -> Peer:
+def pyarrow_peer(documents: Dataset, asked: Questions, threads: int) -> Peer:
     pa.set_cpu_count(threads)
     table = arrow_table(documents, dictionary=True).combine_chunks()
-    category, price, ids = table["category"], table["price"], table["id"]
+    equal, number, ids = table[asked.equal], table[asked.number], table["id"]
+    lists = lists_of(documents)
     # A dictionary's comparison with a text decodes it; with its code it does not.
-    code = category.chunk(0).dictionary.index(asked.category).as_py()
-    indices = category.chunk(0).indices
+    code = equal.chunk(0).dictionary.index(asked.value).as_py()
+    indices = equal.chunk(0).indices
 
     def count() -> int:
-        both = pc.and_(pc.equal(indices, code), pc.less_equal(price.chunk(0), asked.price_max))
+        both = pc.and_(pc.equal(indices, code), pc.less_equal(number.chunk(0), asked.number_max))
         return pc.sum(both).as_py() or 0
 
     def values(name: str) -> Any:
         held = table[name].chunk(0)
-        counted = pc.value_counts(held.flatten() if name == "tags" else held)
+        counted = pc.value_counts(held.flatten() if name in lists else held)
         return counted.field(0), counted.field(1)
 
     def found() -> pa.ChunkedArray:
-        return ids.filter(pc.less_equal(price, asked.tenth_price))
+        return ids.filter(pc.less_equal(number, asked.tenth_max))
 
     answers: dict[str, Answer] = {
         "count": count,
-        **{f"values of {name}": (lambda name=name: values(name)) for name in ("category", "brand", "tags")},
+        **{f"values of {name}": (lambda name=name: values(name)) for name in documents.valued},
         "first ids": lambda: found().slice(0, FIRST_PAGE),
         "all ids": found,
     }
     return Peer("pyarrow, dictionary", threads, answers, of_arrow)
 
 
-def polars_peer(documents: Documents, asked: Questions, threads: int, *, categorical: bool) -> Peer:
+def polars_peer(documents: Dataset, asked: Questions, threads: int, *, categorical: bool) -> Peer:
     """Its threads are set in the environment before it is imported."""
     frame = pl.from_arrow(arrow_table(documents, dictionary=False))
     assert isinstance(frame, pl.DataFrame)
+    lists = lists_of(documents)
     if categorical:
-        frame = frame.with_columns(
-            pl.col("category", "brand").cast(pl.Categorical), pl.col("tags").cast(pl.List(pl.Categorical))
-        )
-    tenth = pl.col("price") <= asked.tenth_price
-    both = (pl.col("category") == asked.category) & (pl.col("price") <= asked.price_max)
-    exploded = frame.lazy().select(pl.col("tags").explode())
+        for name in documents.valued:
+            kind = pl.List(pl.Categorical) if name in lists else pl.Categorical
+            frame = frame.with_columns(pl.col(name).cast(kind))
+    tenth = pl.col(asked.number) <= asked.tenth_max
+    both = both_of(asked)
 
     def values(name: str) -> pl.DataFrame:
-        source = exploded if name == "tags" else frame.lazy()
+        source = frame.lazy()
+        if name in lists:
+            # A list without a value has no element, but `explode` gives it one that is null.
+            source = source.select(pl.col(name).explode()).drop_nulls()
         return source.group_by(name).len().collect()
 
     def same(kind: str, answer: Any) -> Any:
@@ -118,42 +126,52 @@ def polars_peer(documents: Documents, asked: Questions, threads: int, *, categor
     found = frame.lazy().filter(tenth).select("id")
     answers: dict[str, Answer] = {
         "count": lambda: frame.lazy().filter(both).select(pl.len()).collect().item(),
-        **{f"values of {name}": (lambda name=name: values(name)) for name in ("category", "brand", "tags")},
+        **{f"values of {name}": (lambda name=name: values(name)) for name in documents.valued},
         "first ids": lambda: found.head(FIRST_PAGE).collect(),
         "all ids": lambda: found.collect(),
     }
     return Peer(f"Polars, {'categorical' if categorical else 'text'}", threads, answers, same)
 
 
-def duckdb_peer(documents: Documents, asked: Questions, threads: int, *, enum: bool) -> Peer:
+def both_of(asked: Questions) -> pl.Expr:
+    return (pl.col(asked.equal) == asked.value) & (pl.col(asked.number) <= asked.number_max)
+
+
+def duckdb_peer(documents: Dataset, asked: Questions, threads: int, *, enum: bool) -> Peer:
     base = duckdb.connect(config={"threads": threads})
     given = arrow_table(documents, dictionary=False)
     base.register("given", given)
     if enum:
-        for name, of in (("category", "category"), ("brand", "brand"), ("tag", "unnest(tags)")):
+        lists = lists_of(documents)
+        columns = []
+        for name in documents.valued:
+            of, array = (f'unnest("{name}")', "[]") if name in lists else (f'"{name}"', "")
             base.execute(f"create type {name}_e as enum (select distinct {of} as v from given order by v)")
-        columns = "category::category_e as category, brand::brand_e as brand, tags::tag_e[] as tags"
-        base.execute(f"create table docs as select * replace ({columns}) from given")
+            columns.append(f'"{name}"::{name}_e{array} as "{name}"')
+        base.execute(f"create table docs as select * replace ({', '.join(columns)}) from given")
     else:
         base.execute("create table docs as select * from given")
     base.unregister("given")
-    return Peer(f"DuckDB, {'enum' if enum else 'text'}", threads, duckdb_answers(base, asked), duckdb_same)
+    return Peer(f"DuckDB, {'enum' if enum else 'text'}", threads, duckdb_answers(base, documents, asked), duckdb_same)
 
 
-def duckdb_answers(base: Any, asked: Questions) -> dict[str, Answer]:
-    both = "select count(*) from docs where category = ? and price <= ?"
-    first = f"select id from docs where price <= ? order by id limit {FIRST_PAGE}"
-    tags = "select tag, count(*) from (select unnest(tags) as tag from docs) group by tag"
+def duckdb_answers(base: Any, documents: Dataset, asked: Questions) -> dict[str, Answer]:
+    both = f'select count(*) from docs where "{asked.equal}" = ? and "{asked.number}" <= ?'
+    every = f'select id from docs where "{asked.number}" <= ?'
+    lists = lists_of(documents)
+
+    def values(name: str) -> Any:
+        source = f'(select unnest("{name}") as "{name}" from docs)' if name in lists else "docs"
+        return base.sql(f'select "{name}", count(*) from {source} group by 1').to_arrow_table()
+
     return {
-        "count": lambda: base.execute(both, [asked.category, asked.price_max]).fetchall()[0][0],
-        "values of category": lambda: base.sql("select category, count(*) from docs group by 1").to_arrow_table(),
-        "values of brand": lambda: base.sql("select brand, count(*) from docs group by 1").to_arrow_table(),
-        "values of tags": lambda: base.sql(tags).to_arrow_table(),
-        "first ids": lambda: base.sql(first, params=[asked.tenth_price]).to_arrow_table(),
-        # It keeps the order of the table.
-        "all ids": lambda: base.sql(
-            "select id from docs where price <= ?", params=[asked.tenth_price]
+        "count": lambda: base.execute(both, [asked.value, asked.number_max]).fetchall()[0][0],
+        **{f"values of {name}": (lambda name=name: values(name)) for name in documents.valued},
+        "first ids": lambda: base.sql(
+            f"{every} order by id limit {FIRST_PAGE}", params=[asked.tenth_max]
         ).to_arrow_table(),
+        # It keeps the order of the table.
+        "all ids": lambda: base.sql(every, params=[asked.tenth_max]).to_arrow_table(),
     }
 
 
@@ -162,55 +180,52 @@ def duckdb_same(kind: str, answer: Any) -> Any:
         return int(answer)
     columns = [each.to_pylist() for each in answer.columns]
     if kind == "ids":
-        return [int(each) for each in columns[0]]
+        return columns[0]
     return {str(value): int(count) for value, count in zip(*columns, strict=True)}
 
 
-def numpy_peer(documents: Documents, asked: Questions) -> Peer:
+def numpy_peer(documents: Dataset, asked: Questions) -> Peer:
     """The limit: codes are narrow and known, and nothing is turned into text."""
-    category, brand = documents.category.astype(np.uint16), documents.brand.astype(np.uint16)
-    price, tags = documents.price, documents.tags.astype(np.uint8)
-    code, ids = np.uint16(asked.category_code), np.arange(documents.count, dtype=np.uint64)
-    names = {
-        "values of category": documents.category_names,
-        "values of brand": documents.brand_names,
-        "values of tags": documents.tag_names,
-    }
+
+    def narrow(codes: np.ndarray, names: list[str]) -> np.ndarray:
+        return codes.astype(np.min_scalar_type(len(names)))
+
+    texts = {name: documents.texts(name) for name in documents.valued}
+    codes = {name: narrow(text.codes, text.names) for name, text in texts.items()}
+    equal, numbers = codes[asked.equal], documents.numbers
+    code, ids = equal.dtype.type(asked.code), id_array(documents).to_numpy(zero_copy_only=False)
+    if ids.dtype == object:
+        ids = ids.astype("S")
 
     def same(kind: str, answer: Any) -> Any:
         if kind == "count":
             return int(answer)
         if kind == "ids":
-            return answer.tolist()
-        return {names[kind][code]: int(count) for code, count in enumerate(answer) if count}
+            return [each.decode() if isinstance(each, bytes) else each for each in answer.tolist()]
+        names = texts[kind.removeprefix("values of ")].names
+        return {names[code]: int(count) for code, count in enumerate(answer) if count}
 
     answers: dict[str, Answer] = {
-        "count": lambda: np.count_nonzero((category == code) & (price <= asked.price_max)),
-        "values of category": lambda: np.bincount(category),
-        "values of brand": lambda: np.bincount(brand),
-        "values of tags": lambda: np.bincount(tags),
-        "first ids": lambda: ids[np.flatnonzero(price <= asked.tenth_price)[:FIRST_PAGE]],
-        "all ids": lambda: ids[price <= asked.tenth_price],
+        "count": lambda: np.count_nonzero((equal == code) & (numbers <= asked.number_max)),
+        **{f"values of {name}": (lambda name=name: np.bincount(codes[name])) for name in documents.valued},
+        "first ids": lambda: ids[np.flatnonzero(numbers <= asked.tenth_max)[:FIRST_PAGE]],
+        "all ids": lambda: ids[numbers <= asked.tenth_max],
     }
     return Peer("numpy on codes", 1, answers, same)
 
 
-class _Filtered(msgspec.Struct):
-    category: str
-    price: float
-
-
 def json_peers(lines: list[bytes], asked: Questions) -> list[Peer]:
     """Documents as JSON texts, each decoded for each question."""
-    decoder = msgspec.json.Decoder(_Filtered)
+    equal, value, number, most = asked.equal, asked.value, asked.number, asked.number_max
+    fields = {"text": equal, "number": number}
+    filtered = msgspec.defstruct("Filtered", [("text", str), ("number", float)], rename=fields)
+    decoder = msgspec.json.Decoder(filtered)
 
     def by_msgspec() -> int:
-        decode, category, most = decoder.decode, asked.category, asked.price_max
-        return sum(row.category == category and row.price <= most for row in map(decode, lines))
+        return sum(row.text == value and row.number <= most for row in map(decoder.decode, lines))
 
     def by_orjson() -> int:
-        category, most = asked.category, asked.price_max
-        return sum(row["category"] == category and row["price"] <= most for row in map(orjson.loads, lines))
+        return sum(row[equal] == value and row[number] <= most for row in map(orjson.loads, lines))
 
     def same(_kind: str, answer: Any) -> Any:
         return answer
@@ -224,7 +239,8 @@ def json_peers(lines: list[bytes], asked: Questions) -> list[Peer]:
 class ColdFiles:
     """What DuckDB and Polars have on disk, to be asked by a process that has read nothing of it."""
 
-    def __init__(self, folder: Path, documents: Documents) -> None:
+    def __init__(self, folder: Path, documents: Dataset) -> None:
+        self._documents = documents
         self.duckdb, self.parquet = folder / "docs.duckdb", folder / "docs.parquet"
         table = arrow_table(documents, dictionary=False)
         pq.write_table(table, self.parquet)
@@ -234,22 +250,24 @@ class ColdFiles:
 
     def ask_duckdb(self, asked: Questions, threads: int) -> int:
         with duckdb.connect(str(self.duckdb), read_only=True, config={"threads": threads}) as base:
-            return int(duckdb_answers(base, asked)["count"]())
+            return int(duckdb_answers(base, self._documents, asked)["count"]())
 
     def ask_polars(self, asked: Questions) -> int:
-        both = (pl.col("category") == asked.category) & (pl.col("price") <= asked.price_max)
-        return int(pl.scan_parquet(self.parquet).filter(both).select(pl.len()).collect().item())
+        return int(pl.scan_parquet(self.parquet).filter(both_of(asked)).select(pl.len()).collect().item())
 
 
-def expected_answers(documents: Documents, asked: Questions) -> dict[str, Any]:
+def expected_answers(documents: Dataset, asked: Questions) -> dict[str, Any]:
     """In plain Python, for the comparison."""
     rows = list(documents.rows())
-    tenth = [row["id"] for row in rows if row["price"] <= asked.tenth_price]
+    tenth = [row["id"] for row in rows if row[asked.number] <= asked.tenth_max]
+    lists = lists_of(documents)
+
+    def each_value(name: str) -> Iterable[str]:
+        return (value for row in rows for value in (set(row[name]) if name in lists else (row[name],)))
+
     return {
-        "count": sum(row["category"] == asked.category and row["price"] <= asked.price_max for row in rows),
-        "values of category": dict(Counter(row["category"] for row in rows)),
-        "values of brand": dict(Counter(row["brand"] for row in rows)),
-        "values of tags": dict(Counter(tag for row in rows for tag in set(row["tags"]))),
+        "count": sum(row[asked.equal] == asked.value and row[asked.number] <= asked.number_max for row in rows),
+        **{f"values of {name}": dict(Counter(each_value(name))) for name in documents.valued},
         "first ids": tenth[:FIRST_PAGE],
         "all ids": tenth,
     }

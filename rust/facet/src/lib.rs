@@ -37,13 +37,19 @@ struct Seen {
 
 impl Seen {
     fn json<'a>(&self, kind: AttributeType, groups: impl ExactSizeIterator<Item = (ScalarRef<'a>, u64)>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(128 + groups.len() * 24);
+        let mut out = Vec::with_capacity(128 + groups.len() * 32);
         out.extend_from_slice(format!("{{\"type\":\"{}\",\"groups\":[", kind.kind.name()).as_bytes());
         let mut digits = itoa::Buffer::new();
         for (index, (value, count)) in groups.enumerate() {
             out.extend_from_slice(if index == 0 { b"[" } else { b",[" });
             // Writing to a vector cannot fail.
             let _ = match value {
+                ScalarRef::Text(text) if is_plain(text) => {
+                    out.push(b'"');
+                    out.extend_from_slice(text.as_bytes());
+                    out.push(b'"');
+                    Ok(())
+                }
                 ScalarRef::Text(text) => serde_json::to_writer(&mut out, text),
                 other => serde_json::to_writer(&mut out, &kind.kind.show(other)),
             };
@@ -56,6 +62,12 @@ impl Seen {
         out.extend_from_slice(rest.as_bytes());
         out
     }
+}
+
+/// Whether a text stands in JSON as it is.
+fn is_plain(text: &str) -> bool {
+    // Every byte is looked at, so that the compiler can look at many at once.
+    text.bytes().fold(true, |plain, byte| plain & (byte >= b' ') & (byte != b'"') & (byte != b'\\'))
 }
 
 impl Histogram {

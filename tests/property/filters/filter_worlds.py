@@ -5,6 +5,7 @@ import uuid
 from typing import Any
 
 WORDS = ["", "a", "ab", "abc", "Abc", "ABC", "a/b", "a*b", "é", "Éa", "東京", "z", "axxbc", "a\nb"]
+WORDS += ['a "b"', "a\\b", "\x01"]
 UUIDS = [str(uuid.UUID(int=number)) for number in (0, 1, 7 << 64, (1 << 128) - 1, 0x0F8FAD5BD9CB469FA16570867728950E)]
 MOMENTS = [
     "1970-01-01",
@@ -66,6 +67,9 @@ class World:
 
     def value(self, kind: str) -> Any:
         if kind.startswith("[]"):
+            if self.dice.random() < 0.03:
+                # Long lists, with values that stand twice and without.
+                return self.dice.sample(range(500), 40) if "int" in kind else [self.value(kind[2:]) for _ in range(40)]
             return [self.value(kind[2:]) for _ in range(self.dice.choice([0, 1, 2, 3, 5]))]
         return self.dice.choice(self.pools[kind])
 

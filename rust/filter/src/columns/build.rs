@@ -346,10 +346,16 @@ impl Elements {
     }
 }
 
-/// Whether a value stands twice in a short list (long ones are said to, which only costs time later).
-fn repeats<T: PartialEq>(values: &[T]) -> bool {
+/// Whether a value stands twice in a list.
+fn repeats<T: Copy + Ord>(values: &[T]) -> bool {
+    /// Longer ones are sorted, so that a list of a million values takes no trillion comparisons.
     const COMPARED_MAX: usize = 32;
-    values.len() > COMPARED_MAX || values.iter().enumerate().any(|(at, value)| values[..at].contains(value))
+    if values.len() <= COMPARED_MAX {
+        return values.iter().enumerate().any(|(at, value)| values[..at].contains(value));
+    }
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    sorted.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 fn reordered<T: Copy>(values: Vec<T>, order: Option<&[u32]>) -> Vec<T> {

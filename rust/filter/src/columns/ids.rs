@@ -161,10 +161,8 @@ impl<'a> Ids<'a> {
         (row < self.len() && self.compare(row, key) == Ordering::Equal).then_some(row)
     }
 
-    /// The ids of rows.
-    #[must_use]
-    pub fn list(&self, rows: &[u32]) -> IdList {
-        let mut list = IdList::default();
+    /// Appends the ids of rows.
+    pub fn list_to(&self, rows: &[u32], list: &mut IdList) {
         match self {
             Self::Uints(uints) => list.uints.extend(rows.iter().map(|row| uints[*row as usize])),
             Self::Texts { places, bytes } => {
@@ -172,7 +170,6 @@ impl<'a> Ids<'a> {
                 rows.iter().for_each(|row| list.push_text(Self::text(places, bytes, *row as usize)));
             }
         }
-        list
     }
 
     /// The cache key of a row.
@@ -240,6 +237,13 @@ impl IdList {
         let shift = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);
         self.ends.extend(other.ends.iter().map(|end| end + shift));
+    }
+
+    /// Keeps the first `count`.
+    pub fn truncate(&mut self, count: usize) {
+        self.uints.truncate(count);
+        self.ends.truncate(count);
+        self.bytes.truncate(self.ends.last().copied().unwrap_or(0));
     }
 
     /// The cache key of an id of the list.

@@ -117,3 +117,141 @@ pub fn for_set(mask: &[u8], visit: &mut impl FnMut(usize) -> bool) -> bool {
     }
     true
 }
+
+/// The places of the bits that are set in a byte, lowest first; what follows them is of no meaning.
+const PLACES: [[u8; 8]; 256] = {
+    let mut table = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut bit, mut next) = (0, 0);
+        while bit < 8 {
+            if byte >> bit & 1 == 1 {
+                table[byte][next] = bit;
+                next += 1;
+            }
+            bit += 1;
+        }
+        byte += 1;
+    }
+    table
+};
+/// Takes the lowest bit of each byte of a word to the bits of its highest byte, in their order.
+const GATHER_BITS: u64 = 0x0102_0408_1020_4080;
+/// Adds the bytes of a word up in its highest byte.
+const ADD_BYTES: u64 = 0x0101_0101_0101_0101;
+
+/// Room for the rows of one chunk that are set, and for what is written past the last.
+#[derive(Debug)]
+pub struct SetRows(Vec<u32>);
+
+impl Default for SetRows {
+    fn default() -> Self {
+        Self(vec![0; CHUNK_ROWS + 8])
+    }
+}
+
+impl SetRows {
+    /// The rows of a mask of at most `CHUNK_ROWS` that are set, in order; the first is row `at`.
+    ///
+    /// Which rows are set is what a processor cannot foresee. So eight places are written for every eight rows, wherever
+    /// the last ones ended, and only a run of 64 without any is told apart.
+    pub fn of(&mut self, mask: &[u8], at: u32) -> &[u32] {
+        let mut found = 0;
+        let mut base = at;
+        let (blocks, rest) = mask.as_chunks::<64>();
+        for block in blocks {
+            let (words, _) = block.as_chunks::<8>();
+            let words: [u64; 8] = std::array::from_fn(|index| u64::from_le_bytes(words[index]));
+            if words.iter().fold(0, |any, word| any | word) != 0 {
+                for word in words {
+                    self.put(word, base, &mut found);
+                    base += 8;
+                }
+            } else {
+                base += 64;
+            }
+        }
+        for part in rest.chunks(8) {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            self.put(u64::from_le_bytes(word), base, &mut found);
+            base += 8;
+        }
+        &self.0[..found]
+    }
+
+    #[inline]
+    fn put(&mut self, word: u64, base: u32, found: &mut usize) {
+        let places = &PLACES[(word.wrapping_mul(GATHER_BITS) >> 56) as usize];
+        if let Some(room) = self.0[*found..].first_chunk_mut::<8>() {
+            for (slot, place) in room.iter_mut().zip(places) {
+                *slot = base + u32::from(*place);
+            }
+        }
+        *found += (word.wrapping_mul(ADD_BYTES) >> 56) as usize;
+    }
+
+    /// All rows of a chunk.
+    pub fn all(&mut self, rows: std::ops::Range<u32>) -> &[u32] {
+        let count = rows.len();
+        for (slot, row) in self.0.iter_mut().zip(rows) {
+            *slot = row;
+        }
+        &self.0[..count]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masks() -> impl Iterator<Item = Vec<u8>> {
+        let mut dice = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut roll = move |sides: u64| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            dice % sides
+        };
+        (0..600).map(move |length: usize| {
+            let sides = 1 + roll(40);
+            // Now and then a run of one kind, so that whole blocks have none or all.
+            let mut run = (0, 0);
+            (0..length)
+                .map(|_| {
+                    run = if run.1 > 0 { (run.0, run.1 - 1) } else { (roll(2), if roll(60) == 0 { 150 } else { 0 }) };
+                    if run.1 > 0 {
+                        u8::try_from(run.0).expect("0 or 1")
+                    } else {
+                        u8::from(roll(sides) == 0)
+                    }
+                })
+                .collect()
+        })
+    }
+
+    #[test]
+    fn the_rows_that_are_set_are_found_in_order() {
+        let mut rows = SetRows::default();
+        for (at, mask) in masks().enumerate() {
+            let at = u32::try_from(at).expect("small");
+            let wanted: Vec<u32> = (at..).zip(&mask).filter(|(_, set)| **set != 0).map(|(row, _)| row).collect();
+            assert_eq!(rows.of(&mask, at), wanted);
+            let mut by_visit = Vec::new();
+            for_set(&mask, &mut |place| {
+                by_visit.push(at + u32::try_from(place).expect("small"));
+                true
+            });
+            assert_eq!(by_visit, wanted);
+        }
+    }
+
+    #[test]
+    fn a_whole_chunk_has_room() {
+        let mut rows = SetRows::default();
+        let end = 5 + u32::try_from(CHUNK_ROWS).expect("small");
+        let wanted: Vec<u32> = (5..end).collect();
+        assert_eq!(rows.of(&[1; CHUNK_ROWS], 5), wanted);
+        assert_eq!(rows.all(5..end), wanted);
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::columns::ids::IdList;
 use crate::columns::plan::{plan, NoPlan, Step};
-use crate::columns::run::{count, for_chunks, for_set, over_rows, Living};
+use crate::columns::run::{count, for_chunks, over_rows, Living, SetRows};
 use crate::columns::segment::{Ids, Segment};
 use crate::compile::Filter;
 use crate::error::ScanError;
@@ -156,55 +156,64 @@ impl Table {
         let Some(step) = self.plan(filter, limits)? else { return Ok(None) };
         let ids = self.segment.ids();
         let from = after.map_or(0, |key| ids.up_to(key));
-        let rows = self.rows_of(&step, from, limit, limits)?;
         let mut changed: Vec<Box<[u8]>> = Vec::new();
         self.for_changed(filter, limits, &mut |key, _, _| {
             if after.is_none_or(|after| key > after) && changed.len() < limit {
                 changed.push(key.into());
             }
         })?;
+        if changed.is_empty() {
+            let take = |list: &mut IdList, rows: &[u32]| ids.list_to(rows, list);
+            let mut parts = self.rows_of(&step, from, limit, limits, take)?.into_iter();
+            let mut list = parts.next().unwrap_or_default();
+            parts.for_each(|part| list.append(&part));
+            list.truncate(limit);
+            return Ok(Some(list));
+        }
+        let rows = self.rows_of(&step, from, limit, limits, Vec::extend_from_slice)?.concat();
         Ok(Some(merged(&ids, &rows, &changed, limit)))
     }
 
-    /// The rows of the segment from `from` on that meet the step, in order, at most `limit` of them.
-    fn rows_of(&self, step: &Step<'_>, from: usize, limit: usize, limits: &Limits) -> Result<Vec<u32>, ScanError> {
+    /// Gives the rows of the segment from `from` on that meet the step, in order, to `take`, a chunk at a time. One
+    /// result for each of consecutive parts of the rows; each has the first `limit` rows of its part, or a few more.
+    fn rows_of<T: Default + Send>(
+        &self,
+        step: &Step<'_>,
+        from: usize,
+        limit: usize,
+        limits: &Limits,
+        take: impl Fn(&mut T, &[u32]) + Sync,
+    ) -> Result<Vec<T>, ScanError> {
+        // Rows of a segment are fewer than 2^32.
+        let row = |row: usize| u32::try_from(row).unwrap_or(u32::MAX);
         let collect = |range: std::ops::Range<usize>| {
-            let mut rows: Vec<u32> = Vec::new();
-            let keep = |rows: &mut Vec<u32>, row: usize| {
-                // Rows of a segment are fewer than 2^32.
-                rows.push(u32::try_from(row).unwrap_or(u32::MAX));
-                rows.len() < limit
-            };
-            for_chunks(step, range, self.living(), limits, &mut |chunk, mask| match mask {
-                None => chunk.into_iter().all(|row| keep(&mut rows, row)),
-                Some(mask) => {
-                    // Room for all of the chunk, so that the list grows seldom.
-                    rows.reserve(mask.len().min(limit - rows.len()));
-                    for_set(mask, &mut |place| keep(&mut rows, chunk.start + place))
-                }
+            let (mut taken, mut found) = (T::default(), 0);
+            let mut chunk_rows = SetRows::default();
+            for_chunks(step, range, self.living(), limits, &mut |chunk, mask| {
+                let rows = match mask {
+                    None => chunk_rows.all(row(chunk.start)..row(chunk.end)),
+                    Some(mask) => chunk_rows.of(mask, row(chunk.start)),
+                };
+                take(&mut taken, rows);
+                found += rows.len();
+                found < limit
             })?;
-            Ok(rows)
+            Ok(taken)
         };
         if limit == 0 {
             return Ok(Vec::new());
         }
         // A page ends early: the threads past its end would work for nothing.
         if limit < self.segment.rows() / 4 {
-            return collect(from..self.segment.rows());
+            return Ok(vec![collect(from..self.segment.rows())?]);
         }
         let shift = |range: std::ops::Range<usize>| range.start + from..range.end + from;
-        let parts = over_rows(self.segment.rows() - from, limits, |range| collect(shift(range)))?;
-        let mut rows = parts.concat();
-        rows.truncate(limit);
-        Ok(rows)
+        over_rows(self.segment.rows() - from, limits, |range| collect(shift(range)))
     }
 }
 
 /// The ids of rows and of changed rows, both sorted, in one order.
 fn merged(ids: &Ids<'_>, rows: &[u32], changed: &[Box<[u8]>], limit: usize) -> IdList {
-    if changed.is_empty() {
-        return ids.list(&rows[..rows.len().min(limit)]);
-    }
     let mut list = IdList::default();
     let mut rows = rows.iter().map(|row| *row as usize).peekable();
     let push = |list: &mut IdList, row: usize| match ids {

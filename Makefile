@@ -16,7 +16,7 @@ setup: ## create .venv, install the Python packages, build the extension (quick 
 run: setup ## serve the gateway on 127.0.0.1:8080 with every backing service embedded
 	@$(VENV)/bin/hevlayer dev
 
-test: setup ## pass every test: Rust, Python, the vendor's suites, TypeScript and Go clients, a short soak
+test: setup ## pass every test: Rust, Python, the vendor's suites, TypeScript and Go clients, a short soak, the wheel
 	@scripts/test.sh
 
 check: setup ## lint, types, import layers, clippy, formatting, generated documents, links

@@ -44,7 +44,8 @@ fi
 rust=$( { find rust -type f \( -name '*.rs' -o -name Cargo.toml \) | LC_ALL=C sort; echo Cargo.toml; echo Cargo.lock; echo pyproject.toml; } | xargs cat | sha256sum | cut -c1-16)
 if [ "$(cat .venv/.extension 2>/dev/null)" != "$rust" ] || ! ls python/hevlayer/_native*.so >/dev/null 2>&1; then
   say "building the Rust extension (some minutes the first time; cargo shows each crate)"
-  PATH="$PWD/.venv/bin:$PATH" VIRTUAL_ENV="$PWD/.venv" .venv/bin/maturin develop --release --locked
+  ( . scripts/release_flags.sh
+    PATH="$PWD/.venv/bin:$PATH" VIRTUAL_ENV="$PWD/.venv" .venv/bin/maturin develop --release --locked )
   echo "$rust" > .venv/.extension
 fi
 say "ready"

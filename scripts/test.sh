@@ -14,3 +14,4 @@ stage() {
 
 stage "Rust" cargo test --locked --quiet --workspace --exclude hevlayer-py
 stage "Python" .venv/bin/python -m pytest tests
+stage "the wheel, alone in an empty environment" scripts/dist.sh

@@ -565,7 +565,9 @@ impl<'e> Change<'e> {
 
     /// What an owner that is gone owed is paid: every namespace that `is_owed` gets a new epoch, and is closed for as
     /// long as its writes may still take effect.
-    pub fn clear_where(&mut self, is_owed: impl Fn(&str) -> bool, owner: u16, until_ms: u64) -> Result<()> {
+    ///
+    /// Returns: their names.
+    pub fn clear_where(&mut self, is_owed: impl Fn(&str) -> bool, owner: u16, until_ms: u64) -> Result<Vec<Box<str>>> {
         let mut names = Vec::new();
         self.txn.walk(Table::Facts, &[entry::NAMESPACE], &[], |key, _| {
             let name = std::str::from_utf8(&key[1..]).map_err(|_| CacheError::Broken)?;
@@ -574,12 +576,20 @@ impl<'e> Change<'e> {
             }
             Ok(true)
         })?;
-        for name in names {
-            self.clear(&name)?;
+        for name in &names {
+            self.clear(name)?;
             let token = u64::MAX - (self.now() << 16 | u64::from(owner));
-            let part = self.namespace(&name)?.number;
-            self.mark(&name, token, part, owner, None, until_ms)?;
+            let part = self.namespace(name)?.number;
+            self.mark(name, token, part, owner, None, until_ms)?;
         }
+        Ok(names)
+    }
+
+    /// No look-up so far may fill a namespace that is not known yet.
+    pub fn fence_unknown(&mut self) -> Result<()> {
+        let mut meta = self.meta()?;
+        meta.fence = self.now();
+        self.meta = Some(meta);
         Ok(())
     }
 

@@ -61,6 +61,11 @@ impl Owed {
         self.0.contains(&EVERYTHING)
     }
 
+    /// Whether every name that is owed is one of these.
+    pub fn is_within(&self, names: &[u64]) -> bool {
+        self.0.iter().all(|owed| *owed == 0 || names.contains(owed))
+    }
+
     pub fn covers(&self, name: u64) -> bool {
         self.0.iter().any(|owed| *owed == name || *owed == EVERYTHING)
     }

@@ -694,8 +694,11 @@ impl Writer {
                 let owed = shared.owed_by(usize::from(*owner));
                 if let Some(owed) = &owed {
                     // What it owed may also be in flight still.
-                    change.clear_where(|name| owed.covers(shared::name_hash(name)), *owner, until_ms)?;
-                    if owed.is_everything() {
+                    let cleared = change.clear_where(|name| owed.covers(shared::name_hash(name)), *owner, until_ms)?;
+                    let known: Vec<u64> = cleared.iter().map(|name| shared::name_hash(name)).collect();
+                    if !owed.is_within(&known) {
+                        // Of names nobody knows only the hashes: what is not there yet cannot be closed alone.
+                        change.fence_unknown()?;
                         shared.set_quiet_until_ms(until_ms.max(shared.quiet_until_ms()));
                     }
                 }

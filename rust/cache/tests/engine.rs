@@ -153,6 +153,20 @@ fn the_marks_and_debts_of_an_engine_that_is_gone_are_taken_over() {
 }
 
 #[test]
+fn what_an_engine_owed_of_a_namespace_that_is_not_known_yet_closes_it_too() {
+    let home = Home::new();
+    let (one, other) = (home.open(0), home.open(0));
+    let early = ticket(&one, KEY, 0);
+    other.owe(5, Some(&["ns".to_owned()]));
+    drop(other);
+    one.maintain(0).expect("an upkeep");
+    assert!(is_shut(&one, KEY, UNKNOWN_MS - 1), "what it owed may be on its way");
+    assert_eq!(fill_with(&one, "a", "x", early, 0), 0);
+    assert_eq!(fill_with(&one, "a", "x", early, UNKNOWN_MS), 0, "it was asked for before what was owed was committed");
+    assert_eq!(fill(&one, "a", "y", UNKNOWN_MS), 1);
+}
+
+#[test]
 fn what_is_owed_is_not_served_by_a_later_process() {
     let home = Home::new();
     {

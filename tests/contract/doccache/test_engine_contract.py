@@ -419,6 +419,28 @@ async def test_what_a_gateway_owed_that_died_is_closed_and_then_void(stage: Stag
     assert await look(there) == b'{"id":"a","attributes":{"t":3}}'
 
 
+@pytest.mark.needs("owners")
+async def test_what_a_gateway_owed_that_died_is_closed_though_the_cache_never_saw_it(
+    stage: Stage, clock: FakeClock
+) -> None:
+    here, there = await stage.open(), await stage.open()
+    early = {KEY: await ticket(there)}
+    await here.owe(7, ["ns"])
+    await stage.die(here, 7)
+    clock.move(UNKNOWN_SECONDS - 1)
+    await there.maintain()
+    found = await look(there)
+    assert isinstance(found, int)
+    assert found <= 0
+    assert await there.begin_fill("ns") == 0
+    clock.move(DEAD_SECONDS_MAX)
+    await there.maintain()
+    # What was asked before the write that it could not mark was committed.
+    assert await fill(there, rows("a", t=2), early) == 0
+    await put(there, "a", t=3)
+    assert await look(there) == b'{"id":"a","attributes":{"t":3}}'
+
+
 # --- restarts and time ------------------------------------------------------------------------------------------------
 
 

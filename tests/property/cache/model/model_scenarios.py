@@ -6,8 +6,9 @@ adds larger ones, some minutes of work.
 
 import sys
 import time
+from functools import lru_cache
 
-from model_checker import explore
+from model_checker import Found, explore
 from model_engines import Cas
 from model_state import Scenario
 
@@ -28,10 +29,13 @@ def records(*writes: str, **limits: object) -> Scenario:
 
 SCENARIOS: dict[str, Scenario] = {
     "two writes, two reads": ideal("upsert", "patch"),
+    "two reads of one gateway": ideal("upsert", "patch", reads=(("read", 1), ("read", 1))),
     "a call fails or comes late": ideal("upsert", "delete", faults=1, reads=ONE_READ),
     "the cache forgets or evicts": ideal("upsert", "patch", losses=1, reads=ONE_READ),
     "a write by filter": ideal("by_filter", "upsert", losses=1, reads=ONE_READ),
     "a write by filter tells its ids": ideal("by_filter_ids", "patch", reads=ONE_READ),
+    "a namespace is copied over": ideal("copy", "patch", reads=READ_AND_PAGE),
+    "a namespace is deleted": ideal("drop", "upsert", faults=1, reads=ONE_READ),
     "the cache forgets under three writes": ideal("upsert", "upsert", "patch", losses=1, reads=()),
     "a warm": ideal("upsert", "delete", reads=READ_AND_PAGE),
     "a gateway dies": ideal("upsert", "upsert", deaths=1, reads=ONE_READ),
@@ -118,6 +122,12 @@ HOLES: dict[str, Scenario] = {
     ),
     "debts can neither be stated nor shared": ideal("upsert", faults=4, statements_fail=True, reads=ONE_READ),
 }
+
+
+@lru_cache
+def trap(name: str) -> Found:
+    """How a broken protocol, or a design with a hole, is found out."""
+    return explore({**MUTATIONS, **HOLES}[name])
 
 
 def main() -> None:

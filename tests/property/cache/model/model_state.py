@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from model_engines import MISSING, Ideal
 
 INITIAL = (0, 0)
+# Writes whose ids are not known when they begin.
+WHOLE = frozenset({"by_filter", "by_filter_ids", "copy", "drop"})
 
 
 class Phase:
@@ -78,7 +80,8 @@ class Scenario:
     """What is explored: writes by kind and gateway, reads by kind and gateway, and how much may go wrong."""
 
     writes: tuple[tuple[str, int], ...]
-    """(kind, gateway): `upsert`, `patch`, `delete`, `by_filter` (the ids are not told), `by_filter_ids`."""
+    """(kind, gateway): `upsert`, `patch`, `delete`, `by_filter` (the ids are not told), `by_filter_ids`,
+    `copy` (another namespace's rows take the place of these), `drop` (the namespace is deleted)."""
     reads: tuple[tuple[str, int], ...] = (("read", 0), ("read", 1))
     """(kind, gateway): `read` or `page`."""
     engine: Callable[[], Any] = Ideal

@@ -2,7 +2,7 @@
 
 import pytest
 from model_checker import explore
-from model_scenarios import HOLES, MUTATIONS, SCENARIOS
+from model_scenarios import HOLES, MUTATIONS, SCENARIOS, trap
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -16,6 +16,6 @@ def test_no_history_shows_a_stale_row(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*MUTATIONS, *HOLES])
 def test_a_broken_protocol_is_found(name: str) -> None:
-    found = explore({**MUTATIONS, **HOLES}[name])
+    found = trap(name)
     assert found.violation
     assert found.trace

@@ -300,6 +300,9 @@ class RequestHead:
     def header(self, name: bytes) -> bytes | None:
         """The first value of `name` (lower-case)."""
 
+    def values(self, name: bytes) -> list[bytes]:
+        """Every value of `name` (lower-case), in order."""
+
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Lower-case names and values, in order."""
 
@@ -688,6 +691,83 @@ class FetchHits:
     ) -> tuple[bytes, object, int, str, str] | None:
         """(message, note, bytes of the document, trace id, request id), or None: not a plain fetch of a document that
         is there, by a caller who is let. Raises: DocCacheError."""
+
+@final
+class QueryRelays:
+    """Messages for the upstream, from the heads of plain queries; one event loop's thread uses it.
+
+    With `gateway_key` every caller shows that bearer; without one callers are known by their `authorization`. Trace ids
+    are minted from `seed`. `base` and `host` are the upstream's.
+    """
+
+    def __new__(
+        cls,
+        seed: int,
+        gateway_key: bytes | None,
+        rules: ForwardRules,
+        base: bytes,
+        host: bytes,
+        *,
+        body_bytes_max: int,
+        vouchers_max: int,
+    ) -> QueryRelays: ...
+    def admit(
+        self,
+        authorization: bytes | None,
+        namespace: str,
+        until: float,
+        note: object,
+        *,
+        eventual: bool,
+        watermark_ms: int | None,
+        excludes: bool,
+        consistency: str,
+        stable_as_of_ms: int | None,
+        scope: str,
+    ) -> None:
+        """Lets this caller's queries on a namespace be read so until a monotonic time in seconds. `authorization` is
+        what the upstream is shown. `excludes`: reserved attributes are kept out of answers that would show them
+        unnamed. There are at most `vouchers_max` of these; with more, all are dropped."""
+
+    def begin(self, head: RequestHead, now: float, /) -> tuple[bytes, RelayedQuery] | None:
+        """The message to send upstream, or None: not a plain query by a caller who is let."""
+
+@final
+class RelayedQuery:
+    """A query of `QueryRelays.begin`. Everything is made anew at each look."""
+
+    @property
+    def note(self) -> object:
+        """The voucher's."""
+    @property
+    def head(self) -> RequestHead: ...
+    @property
+    def traceparent(self) -> bytes: ...
+    @property
+    def trace_id(self) -> str: ...
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def has_filter(self) -> bool: ...
+    @property
+    def has_rank_by(self) -> bool: ...
+    @property
+    def excludes(self) -> bool:
+        """Reserved attributes were excluded."""
+
+    def answered(
+        self, answer: ResponseHead, date: bytes, connection: bytes, /
+    ) -> tuple[bytes, int, int | None, int | None] | None:
+        """As `ResponseHead.relayed`, for the client; None: not a whole 200 without an encoding."""
+
+    def line(
+        self, time_ms: int, operation: str, size: int, seconds: float, upstream_seconds: float, peer: str, /
+    ) -> str:
+        """As `access_line`, of a query that is answered with 200."""
+
+    def record(self, answer: ResponseHead, ids_max: int, /) -> bytes:
+        """What the history says of the query and this answer: the members of a JSON object after its times, from the
+        comma on, with at most `ids_max` ids."""
 
 @final
 class DocCacheEngine:

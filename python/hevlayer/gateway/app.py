@@ -46,6 +46,7 @@ from hevlayer.gateway.query.execute import QueryRoutes
 from hevlayer.gateway.query.nearest import StoredVectors
 from hevlayer.gateway.query.plan import Mode
 from hevlayer.gateway.query.quick import QuickQueries
+from hevlayer.gateway.query.vouched import VouchedQueries
 from hevlayer.gateway.reads import Reads
 from hevlayer.gateway.relay import Relay, RelayRoutes
 from hevlayer.gateway.router import QuickHandler, RouteHandler, Router
@@ -224,6 +225,19 @@ class Gateway:
             operation="fetch",
         )
         self._at_once = None if hears_of_each else self.cached_hits.answer
+        self.vouched_queries = VouchedQueries(
+            queries,
+            self.drain_state,
+            self.metrics,
+            self.access_log,
+            self.clock,
+            self.rng,
+            self.history.recorder if config.history == "on" else None,
+            gateway_key=config.gateway_api_key,
+            operation="query",
+            body_bytes_max=config.body_memory_bytes_max,
+        )
+        self._take_on = None if hears_of_each else self.vouched_queries.take_on
         fetches = FetchRoutes(
             self.cache,
             self.upstream,
@@ -364,8 +378,13 @@ class Gateway:
                 watched=self._watched,
             ),
         }
+        quick_queries = QuickQueries(
+            queries,
+            None if hears_of_each else self.vouched_queries,
+            body_bytes_max=config.body_memory_bytes_max,
+        )
         quick_handlers: Mapping[str, QuickHandler] = {
-            "query": quick_checked(QuickQueries(queries, body_bytes_max=config.body_memory_bytes_max).start),
+            "query": quick_checked(quick_queries.start),
             "fetch_document": quick_checked(fetches.start_fetch),
         }
         attach_consistency(self.metrics, self.registry, self.stamper, self.clock)
@@ -389,6 +408,7 @@ class Gateway:
             prefix_region=config.prefix_region,
             spans=self.spans,
         )
+        self.vouched_queries.go_on_with(self.pipeline, quick_queries.resume)
 
     def _backend(self, url: str, deadlines: Deadlines) -> Upstream | None:
         """The server behind the PromQL routes, spoken to like the upstream."""
@@ -491,6 +511,7 @@ class Gateway:
         self._server = await serve(
             starter=self.pipeline.start,
             at_once=self._at_once,
+            take_on=self._take_on,
             host=config.host,
             port=config.port,
             config=ServerConfig(connections_max=config.connections_max),

@@ -8,7 +8,7 @@ from typing import Protocol
 from hevlayer.clock import Clock
 from hevlayer.errors import LayerError, NotFoundError
 from hevlayer.gateway.access_log import AccessLog
-from hevlayer.gateway.auth import ANONYMOUS, Authenticator, Grants
+from hevlayer.gateway.auth import ANONYMOUS, Authenticator, Credential, Grants
 from hevlayer.gateway.drain import Drain
 from hevlayer.gateway.responses import error_response
 from hevlayer.gateway.router import Access, Family, Route, RouteContext, Router, RouteSpec
@@ -159,6 +159,16 @@ class Pipeline:
     def _refuse(context: RouteContext, error: LayerError) -> Response:
         context.failure = error.code
         return error_response(error)
+
+    def resume(
+        self, request: Request, reply: Reply, credential: Credential, identity: tuple[bytes, str, str], started: float
+    ) -> RouteContext:
+        """See `Around`."""
+        context, _ = self._open(request, started)
+        context.reply = reply
+        context.credential = credential
+        context.traceparent, context.trace_id, context.request_id = identity
+        return context
 
     # --- before the handler ------------------------------------------------------------------------------------------
 

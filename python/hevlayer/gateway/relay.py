@@ -22,7 +22,7 @@ from hevlayer.wire.headers import (
 
 IDENTITY = (b"accept-encoding", b"identity")
 _API_ROOTS = (b"/v1/", b"/v2/")
-_FORWARDED = ForwardRules(sorted(REQUEST_ALLOWED), list(REQUEST_ALLOWED_PREFIXES))
+FORWARDED = ForwardRules(sorted(REQUEST_ALLOWED), list(REQUEST_ALLOWED_PREFIXES))
 
 
 class NamespaceUse(Protocol):
@@ -88,7 +88,7 @@ class Relay:
             return False
         upstream, credential = self.upstream, context.credential
         message = head.forwarded(
-            _FORWARDED,
+            FORWARDED,
             upstream.base_path,
             len(context.prefix),
             upstream.authority,

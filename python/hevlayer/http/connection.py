@@ -13,7 +13,7 @@ from hevlayer.errors import BadRequestError, RequestTimeoutError
 from hevlayer.http.answers import AnswerWriter
 from hevlayer.http.errors import AbortConnection
 from hevlayer.http.framing import error_body
-from hevlayer.http.messages import ArrivedRequest, AtOnce, Request, Response
+from hevlayer.http.messages import ArrivedRequest, Request, Response
 from hevlayer.http.request_body import EMPTY_BODY, ArrivingBody, WholeBody
 from hevlayer.kernels.http import EXPECTS, HTTP_1_0, KEEP_ALIVE, RefusedError, RequestHead, RequestReader
 
@@ -27,6 +27,8 @@ CONTENT_TYPE_JSON: Final = (b"content-type", b"application/json")
 INTERNAL_ERROR: Final = Response(
     500, [CONTENT_TYPE_JSON], error_body("internal_error", "the request could not be served")
 )
+# In the place of a request that is answered without having been made.
+TAKEN_ON: Final = Request("POST", b"", "", "", [], EMPTY_BODY, "")
 # The reader's phases.
 IDLE, HEAD, BODY = 0, 1, 2
 
@@ -119,12 +121,11 @@ class ServerConnection(AnswerWriter, asyncio.Protocol):
         if not self._accepting:
             return
         reader = self._reader
-        at_once = self._server.at_once
         try:
             event = reader.feed(data, now)
             while event is not None:
                 if type(event) is RequestHead:
-                    if self._busy or at_once is None or not self._answer(event, at_once):
+                    if self._busy or not self._hasten(event):
                         self._open(event)
                 elif type(event) is bytes:
                     if self._arriving is not None:
@@ -142,12 +143,23 @@ class ServerConnection(AnswerWriter, asyncio.Protocol):
 
     # --- reading ---
 
-    def _answer(self, head: RequestHead, at_once: AtOnce) -> bool:
-        """Answers a request on an idle connection without more ado, if that can be."""
+    def _hasten(self, head: RequestHead) -> bool:
+        """Answers a request on an idle connection without more ado, or has it answered, if that can be."""
         server = self._server
-        if head.length or head.flags != KEEP_ALIVE or self._gone or server.draining:
+        if head.flags != KEEP_ALIVE or self._gone or server.draining:
             return False
-        message = at_once(head, self.peer, server.date_line)
+        if head.length:
+            take_on = server.take_on
+            if take_on is None or not take_on(head, self.peer, self):
+                return False
+            server.inflight += 1
+            self._busy = True
+            self._request = TAKEN_ON
+            self._flags = KEEP_ALIVE
+            self._cancel_allowed = False
+            return True
+        at_once = server.at_once
+        message = at_once(head, self.peer, server.date_line) if at_once is not None else None
         if message is None:
             return False
         server.requests += 1
@@ -347,6 +359,12 @@ class ServerConnection(AnswerWriter, asyncio.Protocol):
             return
         self._ended()
         self._next(request, self._keep)
+
+    def request_of(self, head: RequestHead) -> Request:
+        request = ArrivedRequest(head, WholeBody(head.body or b""), self.peer, self)
+        if self._request is TAKEN_ON:
+            self._request = request
+        return request
 
     async def _send_whole(self, request: Request) -> None:
         """Waits until an answer that is written has left."""

@@ -138,6 +138,10 @@ class ArrivedRequest(Request):
         assert self.head is not None
         return self.head.header(name)
 
+    def header_values(self, name: bytes) -> list[bytes]:
+        assert self.head is not None
+        return self.head.values(name)
+
 
 @dataclass(slots=True)
 class Response:
@@ -172,6 +176,9 @@ class Reply(Protocol):
     def answer(self, answering: Awaitable[Response]) -> None:
         """Serves the request by a task of the server's after all."""
 
+    def request_of(self, head: RequestHead) -> Request:
+        """The request, for one that was taken on before it was made (see `TakeOn`)."""
+
 
 Starter = Callable[[Request, Reply], Awaitable[Response] | None]
 """Begins to serve a request. What must wait comes back to be awaited; None: the reply gets its answer now or later."""
@@ -180,3 +187,7 @@ AtOnce = Callable[[RequestHead, str, bytes], bytes | None]
 """Called with a request that has just come, its peer and the header line `date`: the whole answer when it can be had
 without waiting, or None, and nothing has happened. It answers only what has no body and keeps an HTTP/1.1 connection,
 and must not raise."""
+
+TakeOn = Callable[[RequestHead, str, Reply], bool]
+"""Called with a request that has just come with its whole body and keeps an HTTP/1.1 connection, and with its peer:
+True when the reply will get its answer, later than this call. False: nothing has happened. It must not raise."""

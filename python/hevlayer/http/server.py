@@ -10,7 +10,7 @@ from hevlayer.clock import Clock, SystemClock
 from hevlayer.http.connection import ServerConnection
 from hevlayer.http.errors import AbortConnection
 from hevlayer.http.framing import http_date
-from hevlayer.http.messages import AtOnce, Handler, Reply, Request, Response, Starter
+from hevlayer.http.messages import AtOnce, Handler, Reply, Request, Response, Starter, TakeOn
 from hevlayer.http.server_config import ServerConfig
 from hevlayer.kernels.http import BodyRoom
 
@@ -24,7 +24,14 @@ class HttpServer:
     sets it, so that a request needs no look at the clock.
     """
 
-    def __init__(self, starter: Starter, config: ServerConfig, clock: Clock, at_once: AtOnce | None = None) -> None:
+    def __init__(
+        self,
+        starter: Starter,
+        config: ServerConfig,
+        clock: Clock,
+        at_once: AtOnce | None = None,
+        take_on: TakeOn | None = None,
+    ) -> None:
         self.config = config
         self.loop = asyncio.get_running_loop()
         self.inflight = 0
@@ -34,6 +41,7 @@ class HttpServer:
         self.date_line = b""
         self.starter = starter
         self.at_once = at_once
+        self.take_on = take_on
         self.body_room = BodyRoom(config.whole_bodies_bytes_max)
         self._clock = clock
         self._kept_on: set[asyncio.Future[Response]] = set()
@@ -182,6 +190,7 @@ async def serve(
     *,
     starter: Starter | None = None,
     at_once: AtOnce | None = None,
+    take_on: TakeOn | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
     config: ServerConfig | None = None,
@@ -195,7 +204,7 @@ async def serve(
         handler: called once per request; its task is not cancelled when the client goes away, unless the handler
             asks for it (`Request.cancel_on_disconnect`).
         starter: in place of a handler, for what answers some requests without a task. It must not raise.
-        at_once: asked first, for what needs neither a request nor a task.
+        at_once, take_on: asked first, for what needs neither a request nor a task.
         port: TCP port, 0 for any free one.
         sock: a bound socket to use in place of `host` and `port`.
     Raises: OSError: the address cannot be bound.
@@ -203,6 +212,6 @@ async def serve(
     if starter is None:
         assert handler is not None, "serve needs a handler or a starter"
         starter = starting(handler)
-    server = HttpServer(starter, config or ServerConfig(), clock or SystemClock(), at_once)
+    server = HttpServer(starter, config or ServerConfig(), clock or SystemClock(), at_once, take_on)
     await server.listen(host, port, sock, ssl_context)
     return server

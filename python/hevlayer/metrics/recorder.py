@@ -69,6 +69,28 @@ class HitMeter(NamedTuple):
         payload.observe(payload_bytes)
 
 
+class QueryMeter(NamedTuple):
+    """What one kind of query, answered with 200, is counted by, bound once: the same as `observe_request` and
+    `observe_query` count."""
+
+    requests: Counter
+    total: Histogram
+    upstream: Histogram
+    overhead: Histogram
+    shape: Counter
+    consistency: Counter
+
+    def observe(self, seconds: float, upstream_seconds: float) -> None:
+        """One query."""
+        requests, total, upstream, overhead, shape, consistency = self
+        requests.value += 1
+        total.observe(seconds)
+        upstream.observe(upstream_seconds)
+        overhead.observe(seconds - upstream_seconds if seconds > upstream_seconds else 0.0)
+        shape.value += 1
+        consistency.value += 1
+
+
 class Metrics:
     """All metrics of one gateway process. Seconds are floats; `status` is the HTTP status answered to the client."""
 
@@ -175,15 +197,29 @@ class Metrics:
     ) -> None:
         """One query. `consistency` is the value of the answer's `x-layer-consistency`."""
         label = self.namespaces.label(namespace, admit=status < 300)
-        key = (label, status, has_filter, has_rank_by, consistency)
-        children = self._query_children.get(key)
-        if children is None:
-            children = self._query_children[key] = self._bind_query(*key)
+        children = self._children_of_query(label, status, has_filter, has_rank_by, consistency)
         children.total.observe(seconds)
         children.upstream.observe(upstream_seconds)
         children.overhead.observe(seconds - upstream_seconds if seconds > upstream_seconds else 0.0)
         children.shape.value += 1
         children.consistency.value += 1
+
+    def query_meter(
+        self, operation: str, namespace: str, has_filter: bool, has_rank_by: bool, consistency: str
+    ) -> QueryMeter:
+        """For queries on one namespace, of one kind, that are answered with 200."""
+        label = self.namespaces.label(namespace)
+        requests = self._http_requests.bind(operation, "200")
+        return QueryMeter(requests, *self._children_of_query(label, 200, has_filter, has_rank_by, consistency))
+
+    def _children_of_query(
+        self, label: str, status: int, has_filter: bool, has_rank_by: bool, consistency: str
+    ) -> _QueryChildren:
+        key = (label, status, has_filter, has_rank_by, consistency)
+        children = self._query_children.get(key)
+        if children is None:
+            children = self._query_children[key] = self._bind_query(*key)
+        return children
 
     def _bind_query(
         self, namespace: str, status: int, has_filter: bool, has_rank_by: bool, consistency: str

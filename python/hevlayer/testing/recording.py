@@ -40,13 +40,15 @@ class Recorded:
 class Canned:
     """What to do with one request: wait, then send `raw` as it is, then perhaps close.
 
-    `before` holds the answer back until the event is set. `reset` closes without an answer.
+    `before` holds the answer back until the event is set. `reset` closes without an answer. `rest` is sent after `raw`,
+    once its event is set.
     """
 
     raw: bytes = b""
     before: asyncio.Event | None = None
     reset: bool = False
     close: bool = False
+    rest: tuple[asyncio.Event, bytes] | None = None
 
 
 def answer(
@@ -138,6 +140,10 @@ class RecordingUpstream:
             writer.transport.abort()
             return False
         writer.write(canned.raw)
+        if canned.rest is not None:
+            gate, rest = canned.rest
+            await gate.wait()
+            writer.write(rest)
         await writer.drain()
         return not canned.close
 

@@ -88,7 +88,7 @@ fn method_name(py: Python<'_>, method: usize) -> &Bound<'_, PyString> {
 pub(crate) struct RequestHead {
     pub(crate) request: http::Request,
     pub(crate) text: Text,
-    body: Option<Text>,
+    pub(crate) body: Option<Text>,
     /// Held as long as the body.
     _share: Option<http::BodyShare>,
 }
@@ -139,6 +139,12 @@ impl RequestHead {
         self.request.header(self.text.bytes(py), name).map(|value| PyBytes::new(py, value))
     }
 
+    fn values<'py>(&self, py: Python<'py>, name: &[u8]) -> PyResult<Bound<'py, PyList>> {
+        let text = self.text.bytes(py);
+        let found = self.request.headers.iter().filter(|header| header.name.of(text).eq_ignore_ascii_case(name));
+        PyList::new(py, found.map(|header| PyBytes::new(py, header.value.of(text))).collect::<Vec<_>>())
+    }
+
     fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         header_list(py, &self.request.headers, self.text.bytes(py))
     }
@@ -165,7 +171,7 @@ impl RequestHead {
 }
 
 #[pyclass(frozen, module = "hevlayer._native")]
-struct ForwardRules(http::ForwardRules);
+pub(crate) struct ForwardRules(pub(crate) http::ForwardRules);
 
 #[pymethods]
 impl ForwardRules {
@@ -274,10 +280,32 @@ impl RequestReader {
 }
 
 #[pyclass(frozen, module = "hevlayer._native")]
-struct ResponseHead {
-    response: http::Response,
-    text: Text,
-    body: Option<Text>,
+pub(crate) struct ResponseHead {
+    pub(crate) response: http::Response,
+    pub(crate) text: Text,
+    pub(crate) body: Option<Text>,
+}
+
+/// (message, bytes of its body, billed bytes that were queried, billed bytes that were returned)
+pub(crate) type Relayed<'py> = (Bound<'py, PyBytes>, usize, Option<u64>, Option<u64>);
+
+impl ResponseHead {
+    /// The whole answer for the client.
+    pub(crate) fn for_client<'py>(&self, py: Python<'py>, given: &http::AnswerParts<'_>) -> PyResult<Relayed<'py>> {
+        let body = self.body.as_ref().map_or(&b""[..], |body| body.bytes(py));
+        let rendered = http::client_answer(&self.response, self.text.bytes(py), body, given);
+        let body_bytes = rendered.body_bytes();
+        let message = PyBytes::new_with(py, rendered.head.len() + body_bytes, |out| {
+            let mut at = 0;
+            for part in rendered.parts() {
+                out[at..at + part.len()].copy_from_slice(part);
+                at += part.len();
+            }
+            Ok(())
+        })?;
+        let billing = rendered.billing;
+        Ok((message, body_bytes, billing.map(|billing| billing.queried), billing.map(|billing| billing.returned)))
+    }
 }
 
 #[pymethods]
@@ -306,7 +334,6 @@ impl ResponseHead {
     }
 
     #[pyo3(signature = (status_line, own, date, connection, stable_as_of_ms, /))]
-    #[allow(clippy::type_complexity, reason = "a tuple for Python")]
     fn relayed<'py>(
         &self,
         py: Python<'py>,
@@ -315,21 +342,8 @@ impl ResponseHead {
         date: &[u8],
         connection: &[u8],
         stable_as_of_ms: Option<u64>,
-    ) -> PyResult<(Bound<'py, PyBytes>, usize, Option<u64>, Option<u64>)> {
-        let given = http::AnswerParts { status_line, own, date, connection, stable_as_of_ms };
-        let body = self.body.as_ref().map_or(&b""[..], |body| body.bytes(py));
-        let rendered = http::client_answer(&self.response, self.text.bytes(py), body, &given);
-        let body_bytes = rendered.body_bytes();
-        let message = PyBytes::new_with(py, rendered.head.len() + body_bytes, |out| {
-            let mut at = 0;
-            for part in rendered.parts() {
-                out[at..at + part.len()].copy_from_slice(part);
-                at += part.len();
-            }
-            Ok(())
-        })?;
-        let billing = rendered.billing;
-        Ok((message, body_bytes, billing.map(|billing| billing.queried), billing.map(|billing| billing.returned)))
+    ) -> PyResult<Relayed<'py>> {
+        self.for_client(py, &http::AnswerParts { status_line, own, date, connection, stable_as_of_ms })
     }
 }
 

@@ -11,6 +11,7 @@ mod hits;
 mod http;
 mod merge;
 mod origin;
+mod relays;
 mod rows;
 mod splice;
 
@@ -26,6 +27,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     merge::register(module)?;
     http::register(module)?;
     hits::register(module)?;
+    relays::register(module)?;
     aerospike::register(module)?;
     origin::register(module)?;
     filter::register(module)?;

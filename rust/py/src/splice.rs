@@ -35,9 +35,16 @@ fn refusal(py: Python<'_>, error: &splice::SpliceError) -> PyErr {
 
 /// Does work on a body, without the GIL when it is long. A panic becomes an ordinary exception.
 fn work<T: Send>(py: Python<'_>, body: &[u8], job: impl FnOnce() -> T + Send) -> PyResult<T> {
-    let guarded = || catch_unwind(AssertUnwindSafe(job));
-    let done = if body.len() > DETACH_BYTES { py.detach(guarded) } else { guarded() };
-    done.map_err(|_| PyRuntimeError::new_err("the splicer failed on this body"))
+    if body.len() > DETACH_BYTES {
+        py.detach(|| in_place(job))
+    } else {
+        in_place(job)
+    }
+}
+
+/// The same with the GIL held, for what is over in a moment.
+pub(crate) fn in_place<T>(job: impl FnOnce() -> T) -> PyResult<T> {
+    catch_unwind(AssertUnwindSafe(job)).map_err(|_| PyRuntimeError::new_err("the splicer failed on this body"))
 }
 
 fn work_or_refuse<T: Send>(

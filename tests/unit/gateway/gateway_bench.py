@@ -27,6 +27,8 @@ class Bench:
     gateway: Gateway
     client: HttpClient
     log_lines: bytearray = field(default_factory=bytearray)
+    records: list[bytes] = field(default_factory=list)
+    """Lines of history without their times, for whoever keeps them."""
 
     async def call(
         self, method: str, target: str, body: bytes = b"", headers: Headers | None = None, **options: Any

@@ -23,7 +23,8 @@ class History:
     """What was searched and fetched. `start`; `stop` after the last request, before the object store is closed.
 
     Attributes:
-        trail: who is to be told of what was served; None: nothing is recorded.
+        recorder: who makes the records.
+        trail: the same, as it is to be told of what was served; None: nothing is recorded.
         handlers: the routes, by their names in the route table.
     """
 
@@ -43,19 +44,19 @@ class History:
         self._objects = objects
         bodies = Bodies()
         self._writer = Writer(objects, clock, metrics, rng=rng, written=bodies.put)
-        self._recorder = Recorder(
+        self.recorder = Recorder(
             self._writer, clock, metrics, writer_number=rng.randrange(WRITERS), off=off, now_nanos=now_nanos
         )
-        self.trail: Trail | None = self._recorder if is_on else None
+        self.trail: Trail | None = self.recorder if is_on else None
         reader = Reader(objects, self._writer, bodies, now_nanos)
-        routes = HistoryRoutes(reader, self._recorder, id_types)
+        routes = HistoryRoutes(reader, self.recorder, id_types)
         self.handlers: Mapping[str, RouteHandler] = {
             "list_search_history": routes.list_search_history,
             "list_clickstream": routes.list_clickstream,
         }
 
     def start(self, supervisor: Supervisor) -> None:
-        supervisor.start("history recorder", self._recorder.run)
+        supervisor.start("history recorder", self.recorder.run)
         supervisor.start("history writer", self._writer.run)
 
     def pending_samples(self) -> Samples:
@@ -64,7 +65,7 @@ class History:
 
     async def stop(self) -> None:
         """Writes what is left, for at most `writer.STOP_SECONDS`."""
-        await self._recorder.drain()
+        await self.recorder.drain()
         await self._writer.stop()
 
     async def purge(self, deletion: Deletion) -> None:
@@ -72,7 +73,7 @@ class History:
         if not deletion.purge_history:
             return
         for feed in Feed:
-            self._recorder.settle(feed, deletion.namespace)
+            self.recorder.settle(feed, deletion.namespace)
             self._writer.forget(feed, deletion.namespace)
             while keys := await self._objects.list_keys(prefix_of(feed, deletion.namespace)):
                 for key in keys:

@@ -9,11 +9,12 @@ from typing import NamedTuple, Protocol
 from hevlayer.clock import Clock
 from hevlayer.errors import ValidationError
 from hevlayer.gateway.history.entry import WRITERS, Feed, Line, click_rest, search_rest
-from hevlayer.gateway.history.summary import summarize_query, top_ids
+from hevlayer.gateway.history.summary import TOP_IDS_MAX, summarize_query, top_ids
 from hevlayer.gateway.history.tags import TAGS_HEADER, header_tags
 from hevlayer.gateway.history.writer import Writer
 from hevlayer.gateway.router import RouteContext
 from hevlayer.gateway.trail import ServedQuery
+from hevlayer.kernels.http import RelayedQuery, ResponseHead
 
 QUEUE_RECORDS_MAX = 20_000
 QUEUE_BYTES_MAX = 32 << 20
@@ -36,8 +37,9 @@ class _Fetched(NamedTuple):
     served_from: str
 
 
-# A nanosecond, the request, what was served, and its bytes; a plain tuple, since a query pays for it.
-_Queued = tuple[int, RouteContext, ServedQuery | _Fetched, int]
+# A nanosecond, the namespace, the request and what was served or the finished record, and its bytes; a plain tuple,
+# since a query pays for it.
+_Queued = tuple[int, str, tuple[RouteContext, ServedQuery | _Fetched] | bytes, int]
 
 
 class Recorder:
@@ -84,7 +86,22 @@ class Recorder:
             return
         self._records += 1
         self._bytes += size
-        self._queue.append((self._next_nanos(1), context, served, size))
+        self._queue.append((self._next_nanos(1), context.namespace, (context, served), size))
+
+    def relayed(self, namespace: str, query: RelayedQuery, answer: ResponseHead) -> None:
+        """As `queried`, of a query that never became a request; its record is made here, while its bytes are at hand,
+        and they need not be kept."""
+        if self._off and namespace in self._off:
+            return
+        if self._records < self._queue_records_max:
+            rest = query.record(answer, TOP_IDS_MAX)
+            size = len(rest)
+            if self._bytes + size <= self._queue_bytes_max:
+                self._records += 1
+                self._bytes += size
+                self._queue.append((self._next_nanos(1), namespace, rest, size))
+                return
+        self._metrics.count_history(Feed.SEARCHES.value, "dropped", 1)
 
     def fetched(self, context: RouteContext, doc_ids: Sequence[str], served_from: str) -> None:
         request = context.request
@@ -99,7 +116,8 @@ class Recorder:
             return
         self._records += count
         self._bytes += size
-        self._queue.append((self._next_nanos(count), context, _Fetched(doc_ids, served_from), size))
+        fetched = _Fetched(doc_ids, served_from)
+        self._queue.append((self._next_nanos(count), context.namespace, (context, fetched), size))
 
     def _next_nanos(self, count: int) -> int:
         """The first of `count` nanoseconds, `WRITERS` apart, that no other record has."""
@@ -127,13 +145,18 @@ class Recorder:
 
     def settle(self, feed: Feed, namespace: str) -> None:
         """Writes out everything of a namespace, for a list that begins now."""
-        if any(context.namespace == namespace for _, context, _, _ in self._queue):
+        if any(name == namespace for _, name, _, _ in self._queue):
             while self._queue:
                 self._write_out(self._queue.popleft())
 
     def _write_out(self, queued: _Queued) -> None:
-        nanos, context, served, size = queued
+        nanos, namespace, what, size = queued
         self._bytes -= size
+        if isinstance(what, bytes):
+            self._records -= 1
+            self._writer.add(Feed.SEARCHES, namespace, Line(nanos, what))
+            return
+        context, served = what
         if isinstance(served, _Fetched):
             self._records -= len(served.doc_ids)
             self._write_clicks(nanos, context, served)

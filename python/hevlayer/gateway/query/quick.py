@@ -9,6 +9,7 @@ from typing import Final
 
 from hevlayer.gateway.query.execute import OK, QueryRoutes, failed_call
 from hevlayer.gateway.query.plan import Consistency, Filtered, Mode, Read, Relay, plan_read
+from hevlayer.gateway.query.vouched import VouchedQueries, consistency_of
 from hevlayer.gateway.router import Finisher, RouteContext
 from hevlayer.gateway.scanning import OFF_LOOP_BYTES
 from hevlayer.gateway.trail import ServedQuery
@@ -32,8 +33,10 @@ _OWN_LINES_STABLE = {
 class QuickQueries:
     """The quick handler of POST /v2/namespaces/{namespace}/query."""
 
-    def __init__(self, routes: QueryRoutes, *, body_bytes_max: int) -> None:
+    def __init__(self, routes: QueryRoutes, vouched: VouchedQueries | None = None, *, body_bytes_max: int) -> None:
+        """`vouched`: told of how queries are read."""
         self.routes = routes
+        self._vouched = vouched
         # Larger ones are scanned in a thread.
         self._body_bytes_max = min(body_bytes_max, OFF_LOOP_BYTES - 1)
 
@@ -70,7 +73,24 @@ class QuickQueries:
         context.has_filter = has_filter
         context.has_rank_by = has_rank_by
         context.legs = legs
+        if self._vouched is not None and not has_consistency:
+            self._vouched.admit(context, view, read)
         return True
+
+    def resume(
+        self,
+        context: RouteContext,
+        around: Finisher,
+        body: bytes,
+        read: Read,
+        stable_as_of_ms: int | None,
+        started: float,
+    ) -> "_Call":
+        """See `Resume`."""
+        scan = QueryScan(body)
+        return _Call(
+            self, context, around, scan, body, read, consistency_of(read), stable_as_of_ms, started, scan.wants_reserved
+        )
 
 
 class _Call:

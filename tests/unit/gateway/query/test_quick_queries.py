@@ -6,131 +6,15 @@ The first request of a gateway finds no idle connection to the upstream and goes
 import asyncio
 import gzip
 import json
-import re
 import time
 
 import pytest
-from gateway_bench import Bench, eventually
+from gateway_bench import eventually
+from quick_ways import ANSWERS, BROKEN, QUERY, ROWS, TRACEPARENT, at_rest, message
 
 from hevlayer.gateway.consistency import Status
 from hevlayer.testing.metrics import samples
 from hevlayer.testing.recording import Canned, answer
-
-QUERY = b'{"rank_by":["v","ANN",[0.10, 1e-3]] , "limit":10}'
-ROWS = (
-    b'{"rows":[{"id":7,"$dist":0.01}],"billing":{"billable_logical_bytes_queried":256,'
-    b'"billable_logical_bytes_returned":12},"performance":{"server_total_ms":3}}'
-)
-TRACEPARENT = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-HEADERS = (
-    b"Host: g",
-    b"Authorization: Bearer tpuf_caller_secret",
-    b"Traceparent: " + TRACEPARENT,
-    b"X-Request-Id: r-1",
-    b"Accept-Encoding: gzip",
-    b"Cookie: c",
-    b"x-layer-secret: s",
-)
-DATE = re.compile(rb"(?m)^date: [^\r]*\r\n")
-
-
-def message(
-    body: bytes = QUERY, *more: bytes, path: bytes = b"/v2/namespaces/a/query", version: bytes = b"1.1"
-) -> bytes:
-    lines = (b"POST %b HTTP/%b" % (path, version), *HEADERS, *more, b"Content-Length: %d" % len(body), b"", body)
-    return b"\r\n".join(lines)
-
-
-class Ways:
-    """A client's connection, and how often a request went the general way."""
-
-    def __init__(self, bench: Bench, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.bench = bench
-        self.reader = reader
-        self.writer = writer
-        self.general = 0
-        for route in bench.gateway.pipeline.routes:
-            if route.operation in ("query", "fetch"):
-                self._count(route)
-
-    def _count(self, route) -> None:
-        handler = route.handler
-
-        async def counted(context):
-            self.general += 1
-            return await handler(context)
-
-        route.handler = counted
-
-    async def ask(self, raw: bytes) -> bytes:
-        self.writer.write(raw)
-        return await self.read()
-
-    async def read(self) -> bytes:
-        """One answer, byte for byte but for its date, and for where its chunks are cut."""
-        async with asyncio.timeout(10):
-            head = await self.reader.readuntil(b"\r\n\r\n")
-            if found := re.search(rb"\r\ncontent-length: (\d+)\r\n", head):
-                return DATE.sub(b"", head) + await self.reader.readexactly(int(found[1]))
-            parts = [DATE.sub(b"", head)]
-            while size := int(await self.reader.readuntil(b"\r\n"), 16):
-                parts.append((await self.reader.readexactly(size + 2))[:size])
-            assert await self.reader.readexactly(2) == b"\r\n"
-            return b"".join(parts)
-
-
-@pytest.fixture
-async def open_ways():
-    opened: list[Ways] = []
-
-    async def open_one(bench: Bench) -> Ways:
-        ways = Ways(bench, *await asyncio.open_connection("127.0.0.1", bench.gateway.port, limit=1 << 24))
-        opened.append(ways)
-        return ways
-
-    yield open_one
-    for ways in opened:
-        ways.writer.close()
-
-
-@pytest.fixture
-async def ways(bench, open_ways) -> Ways:
-    bench.upstream.default = answer(200, ROWS)
-    return await open_ways(bench)
-
-
-def at_rest(bench: Bench) -> bool:
-    gateway = bench.gateway
-    return gateway.metrics.upstream_inflight.value == 0 and gateway._requests_in_flight() == 0
-
-
-def raw_answer(head: bytes, body: bytes) -> Canned:
-    return Canned(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + body)
-
-
-SIZED = b"Content-Length: %d\r\n"
-ANSWERS = {
-    "as ever": answer(200, ROWS),
-    "its own date": answer(200, ROWS, ((b"Date", b"then"), (b"X-A", b"1"), (b"x-a", b"2"), (b"ETag", b""))),
-    "headers for one hop": answer(200, ROWS, ((b"Connection", b"X-Hop, keep-alive"), (b"X-HOP", b"1"), (b"TE", b"t"))),
-    "compressed": answer(200, gzip.compress(ROWS, mtime=0), ((b"Content-Encoding", b"gzip"),)),
-    "identity": answer(200, ROWS, ((b"Content-Encoding", b"identity"),)),
-    "chunked": raw_answer(
-        b"Transfer-Encoding: chunked\r\n", b"4\r\n" + ROWS[:4] + b"\r\n2;x\r\n{}\r\n0\r\nT: t\r\n\r\n"
-    ),
-    "white space behind": answer(200, ROWS + b" \r\n"),
-    "an empty object": answer(200, b"{ }\n"),
-    "empty": answer(200, b""),
-    "no object": answer(200, b"[]"),
-    "another billing": answer(200, b'{"rows":[],"billing":{"billable_logical_bytes_returned":1,"x":"}"}}'),
-    "an error": answer(400, b'{"status":"error","error":"no"}', reason=b"Bad Request"),
-    "a text error": answer(503, b"busy", ((b"Content-Type", b"text/plain"), (b"Retry-After", b"3"))),
-    "accepted": answer(202, b"{}", ((b"Location", b"/v2/x"),)),
-    "long": answer(200, b'{"rows":["' + b"x" * (2 << 20) + b'"]}'),
-    "long and chunked": raw_answer(
-        b"Transfer-Encoding: chunked\r\n", b'180000\r\n{"rows":["' + b"x" * 1572854 + b'\r\n3\r\n"]}\r\n0\r\n\r\n'
-    ),
-}
 
 
 @pytest.mark.parametrize("status", list(Status))
@@ -224,15 +108,6 @@ async def test_a_429_is_tried_again_with_the_watermark(bench, ways):
     assert b'"_hevlayer_upserted_at","Lte",%d' % watermark in bench.upstream.requests[2].body
     assert ways.general == 1
     assert at_rest(bench)
-
-
-BROKEN = {
-    "reset": (Canned(reset=True), 502, b"upstream_error"),
-    "closed": (Canned(close=True), 502, b"upstream_error"),
-    "no HTTP": (Canned(b"SSH-2.0-x\r\n"), 502, b"upstream_error"),
-    "cut off": (Canned(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", close=True), 502, b"upstream_error"),
-    "hanging": (Canned(before=asyncio.Event()), 504, b"gateway_timeout"),
-}
 
 
 @pytest.mark.parametrize(("broken", "status", "code"), BROKEN.values(), ids=BROKEN.keys())

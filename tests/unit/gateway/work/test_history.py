@@ -209,7 +209,7 @@ async def test_deleting_a_namespace_keeps_its_history_unless_it_is_purged(stage,
     await stage.films("other")
     for namespace in ("films", "other"):
         await stage.call("POST", f"/v2/namespaces/{namespace}/query", QUERY)
-    await stage.gateway.history._recorder.drain()
+    await stage.gateway.history.recorder.drain()
     await stage.gateway.history._writer.stop()
     await stage.call("POST", "/v2/namespaces/films/query", QUERY)
     await stage.ok("DELETE", f"/v2/namespaces/films{'?purge_history=true' if purge else ''}")

@@ -206,6 +206,9 @@ def top_level(body: bytes, keys: list[str]) -> dict[str, bytes]:
     """The raw JSON text of the named top-level keys that are present. Raises: SpliceError: not JSON, not an object, or
     a named key stands twice."""
 
+def separators(text: bytes) -> int:
+    """How many commas of a JSON text stand outside its strings; of a text that is no JSON the number says nothing."""
+
 def affected_ids(answer: bytes) -> tuple[list[bytes] | None, list[bytes], bytes]:
     """Of a write's answer: keys of all ids that it says were upserted, patched or deleted, None when it does not name
     as many as it counts; those of them that were deleted and not written again; and the answer without its lists of

@@ -14,8 +14,8 @@ use std::time::Instant;
 pub const THREADS_MAX: usize = 64;
 /// A list of keys is not shortened before it has this many.
 const KEYS_HELD_MIN: usize = 4096;
-/// Rows between two looks at the clock.
-const ROWS_PER_CHECK: u64 = 256;
+/// Rows between two looks at the clock: a row may take each of a filter's patterns a millisecond.
+const ROWS_PER_CHECK: u64 = 32;
 
 /// What a scan may take.
 #[derive(Clone, Debug)]

@@ -135,7 +135,7 @@ impl RowSource for Stopping<'_> {
 
 #[test]
 fn a_cancellation_ends_a_scan_of_rows_within_a_few() {
-    const CHECK_ROWS: u64 = 256;
+    const CHECK_ROWS: u64 = 32;
     let records = rows(0, 50_000);
     for (threads, at) in [(1, 0), (1, 10_000), (2, 5_000)] {
         let limits = with_threads(threads);

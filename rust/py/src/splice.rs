@@ -369,6 +369,11 @@ fn top_level<'py>(body: Bound<'py, PyBytes>, keys: Vec<String>) -> PyResult<Boun
     Ok(members)
 }
 
+#[pyfunction]
+fn separators(py: Python<'_>, text: &[u8]) -> PyResult<usize> {
+    work(py, text, || splice::separators(text))
+}
+
 type KeysAndAnswer<'py> = (Option<Bound<'py, PyList>>, Bound<'py, PyList>, Bound<'py, PyBytes>);
 
 fn list_of<'py>(py: Python<'py>, keys: &[Vec<u8>]) -> PyResult<Bound<'py, PyList>> {
@@ -437,6 +442,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(strip_rows, module)?)?;
     module.add_function(wrap_pyfunction!(strip_schema, module)?)?;
     module.add_function(wrap_pyfunction!(top_level, module)?)?;
+    module.add_function(wrap_pyfunction!(separators, module)?)?;
     module.add_function(wrap_pyfunction!(affected_ids, module)?)?;
     module.add_function(wrap_pyfunction!(query_shape, module)?)?;
     module.add_function(wrap_pyfunction!(answer_ids, module)?)?;

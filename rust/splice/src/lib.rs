@@ -23,6 +23,7 @@ pub use error::{Code, Fault, Parsed, SpliceError};
 pub use file::Mapped;
 pub use query::{NearestId, QueryRender, QueryScan, LEGS_MAX};
 pub use reader::DEPTH_MAX;
+pub use text::separators;
 pub use write::{Exclusive, Facts, RenderState, WriteScan, Written};
 
 /// Attributes that begin so are ours.

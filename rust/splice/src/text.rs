@@ -2,6 +2,29 @@
 
 use std::borrow::Cow;
 
+/// How many commas of a JSON text stand outside its strings: what reading it will cost, whatever it says. Of a text that
+/// is no JSON the number says nothing.
+#[must_use]
+pub fn separators(text: &[u8]) -> usize {
+    let mut rest = text;
+    let mut found = 0;
+    while let Some(quote) = memchr::memchr(b'"', rest) {
+        found += memchr::memchr_iter(b',', &rest[..quote]).count();
+        rest = &rest[quote + 1..];
+        loop {
+            match memchr::memchr2(b'"', b'\\', rest) {
+                Some(end) if rest[end] == b'"' => {
+                    rest = &rest[end + 1..];
+                    break;
+                }
+                Some(escape) => rest = rest.get(escape + 2..).unwrap_or_default(),
+                None => return found,
+            }
+        }
+    }
+    found + memchr::memchr_iter(b',', rest).count()
+}
+
 /// What a string says. A lone surrogate, which has no UTF-8, is replaced; `exact` is false then.
 pub struct Decoded<'a> {
     pub text: Cow<'a, str>,
@@ -108,6 +131,23 @@ mod tests {
         let decoded = decode(br#"a\"\\\/\b\f\n\r\t\u0041\u00e9\ud83d\ude00z"#);
         assert_eq!(decoded.text, "a\"\\/\u{8}\u{c}\n\r\tA\u{e9}\u{1f600}z");
         assert!(decoded.exact);
+    }
+
+    #[test]
+    fn separators_are_the_commas_outside_strings() {
+        let texts: [(&[u8], usize); 8] = [
+            (b"", 0),
+            (b"[1,2,3]", 2),
+            (br#"["a,b","c"]"#, 1),
+            (br#"["a\",","\\",{"x,":1,"y":","}]"#, 3),
+            (br#"["\"",1]"#, 1),
+            (br#"",,,"#, 0),
+            (br#","\"#, 1),
+            (br#"[,,"x",,]"#, 4),
+        ];
+        for (text, found) in texts {
+            assert_eq!(separators(text), found, "{}", String::from_utf8_lossy(text));
+        }
     }
 
     #[test]

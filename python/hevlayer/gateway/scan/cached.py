@@ -15,6 +15,7 @@ import orjson
 from hevlayer.errors import ServiceUnavailableError, Source
 from hevlayer.gateway.scan.bodies import GROUPS_MAX, Cut, ValueCount, conditions
 from hevlayer.gateway.scan.columns import Columns
+from hevlayer.gateway.scan.filters import has_patterns
 from hevlayer.gateway.scan.origin import Counted
 from hevlayer.gateway.scan.request import Filter, FilterSelector
 from hevlayer.gateway.scan.results import ResultWriter
@@ -78,7 +79,7 @@ class Question:
     attributes: frozenset[str]
     """The attributes that it reads."""
     is_short: bool
-    """Whether its filter is compiled in a moment."""
+    """See `is_short`."""
 
     def at(self, through_ms: int) -> CompiledFilter:
         """The filter over rows that were written through a stamp."""
@@ -88,8 +89,10 @@ class Question:
 
 
 def is_short(filters: Filter | None) -> bool:
-    """Whether it is compiled in a moment."""
-    return filters is None or len(orjson.dumps(filters)) <= IN_PLACE_FILTER_BYTES
+    """Whether it is compiled in a moment, and evaluated over columns in steps that are each a moment."""
+    if filters is None:
+        return True
+    return len(orjson.dumps(filters)) <= IN_PLACE_FILTER_BYTES and not has_patterns(filters)
 
 
 def check_question(filters: Filter | None, field: str | None, schema: KnownSchema) -> Question:

@@ -37,7 +37,8 @@ def check_filters(filters: object, place: str = "filters") -> None:
             if not isinstance(node[1], list):
                 raise ValidationError(f"{at}[1]: must be an array of filters")
             values += len(node[1])
-            stack.extend((each, f"{at}[1][{index}]", depth + 1) for index, each in enumerate(node[1]))
+            if values <= FILTER_VALUES_MAX:
+                stack.extend((each, f"{at}[1][{index}]", depth + 1) for index, each in enumerate(node[1]))
         elif node[0] == "Not" and len(node) == 2:
             stack.append((node[1], f"{at}[1]", depth + 1))
         else:
@@ -47,6 +48,20 @@ def check_filters(filters: object, place: str = "filters") -> None:
             raise ValidationError(f"{at}: a filter has at most {FILTER_VALUES_MAX} values")
         if patterns > PATTERNS_MAX:
             raise ValidationError(f"{at}: a filter has at most {PATTERNS_MAX} patterns")
+
+
+def has_patterns(filters: list[Any]) -> bool:
+    """Whether a checked filter has one that is tried value by value, which may take long however short it is."""
+    stack: list[Any] = [filters]
+    while stack:
+        node = stack.pop()
+        if node[0] in ("And", "Or") and len(node) == 2:
+            stack.extend(node[1])
+        elif node[0] == "Not" and len(node) == 2:
+            stack.append(node[1])
+        elif node[1] in _PATTERN:
+            return True
+    return False
 
 
 def _check_leaf(node: list[Any], at: str) -> int:

@@ -11,8 +11,8 @@ import orjson
 
 from hevlayer.errors import NotSupportedError, ValidationError
 from hevlayer.gateway.scan.filters import check_filters
-from hevlayer.gateway.scanning import refusal
-from hevlayer.kernels.splice import SpliceError, top_level
+from hevlayer.gateway.scanning import PARTS_MAX, check_parts, refusal
+from hevlayer.kernels.splice import SpliceError, separators, top_level
 
 PAGE_ROWS_MAX = 10_000
 # As the kernels'.
@@ -180,9 +180,12 @@ def decode_result_count(body: bytes) -> ResultCountRequest:
 def _read(body: bytes, keys: Sequence[str], not_built: Sequence[str]) -> dict[str, Any]:
     try:
         names = top_level(body, [*keys, *not_built])
+        for key, text in names.items():
+            check_parts(text, key)
+        check_parts(body, "the body")
         decoded = orjson.loads(body)
     except SpliceError as error:
-        if error.code == "bad_json" and _is_too_deep(body):
+        if error.code == "bad_json" and separators(body) <= PARTS_MAX and _is_too_deep(body):
             raise ValidationError(f"the body is nested deeper than {JSON_DEPTH_MAX} levels") from error
         raise refusal(error) from error
     except orjson.JSONDecodeError as error:

@@ -1,8 +1,11 @@
 """POST …/scans, the scan jobs and their results, and POST …/result-count."""
 
+import asyncio
 import re
+from collections.abc import Awaitable
+from typing import TypeVar
 
-from hevlayer.errors import ConflictError, ValidationError
+from hevlayer.errors import BadRequestError, ConflictError, ValidationError
 from hevlayer.gateway.jobs import JobKind, Jobs, JobStatus
 from hevlayer.gateway.reads import RefusedReadError
 from hevlayer.gateway.responses import json_response, relayed_answer
@@ -10,7 +13,10 @@ from hevlayer.gateway.router import RouteContext
 from hevlayer.gateway.scan.request import Mode, decode_result_count, decode_scan
 from hevlayer.gateway.scan.results import Results
 from hevlayer.gateway.scan.service import Caller, Scans
-from hevlayer.http.messages import Response
+from hevlayer.gateway.scanning import OFF_LOOP_BYTES
+from hevlayer.http.messages import Request, Response
+
+T = TypeVar("T")
 
 ACCEPTED = 202
 BODY_BYTES_MAX = 16 * 1024 * 1024
@@ -45,11 +51,12 @@ class ScanRoutes:
 
     async def create_scan(self, context: RouteContext) -> Response:
         """A count at once, or 202 with a job."""
-        request = decode_scan(await context.request.body.read(BODY_BYTES_MAX))
+        body = await context.request.body.read(BODY_BYTES_MAX)
+        request = decode_scan(body) if len(body) < OFF_LOOP_BYTES else await asyncio.to_thread(decode_scan, body)
         caller = _caller(context)
         try:
             if request.mode is Mode.COUNT:
-                return json_response(200, await self._scans.count(caller, request))
+                return json_response(200, await _while_awaited(context.request, self._scans.count(caller, request)))
             job = await self._scans.start(caller, request)
         except RefusedReadError as refusal:
             return relayed_answer(refusal.answered, refusal.answer)
@@ -85,11 +92,30 @@ class ScanRoutes:
 
     async def result_count(self, context: RouteContext) -> Response:
         """How many rows match a ranked query."""
-        request = decode_result_count(await context.request.body.read(BODY_BYTES_MAX))
+        body = await context.request.body.read(BODY_BYTES_MAX)
+        decode = decode_result_count
+        request = decode(body) if len(body) < OFF_LOOP_BYTES else await asyncio.to_thread(decode, body)
         try:
-            return json_response(200, await self._scans.result_count(_caller(context), request))
+            work = self._scans.result_count(_caller(context), request)
+            return json_response(200, await _while_awaited(context.request, work))
         except RefusedReadError as refusal:
             return relayed_answer(refusal.answered, refusal.answer)
+
+
+async def _while_awaited(request: Request, work: Awaitable[T]) -> T:
+    """Work for one client alone: it ends when the client goes away. Raises: BadRequestError: it did."""
+    request.cancel_on_disconnect()
+    try:
+        return await work
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or not request.disconnected:
+            raise
+        # For the request's end, which is measured and logged as every other.
+        task.uncancel()
+        raise BadRequestError("the client went away before its answer was there") from None
+    finally:
+        request.cancel_on_disconnect(False)
 
 
 def _caller(context: RouteContext) -> Caller:

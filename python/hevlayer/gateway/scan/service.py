@@ -298,6 +298,9 @@ class Scans:
         except LayerError as error:
             status = error.code
             raise
+        except asyncio.CancelledError:
+            status = "cancelled"
+            raise
         finally:
             seconds = self._clock.monotonic() - started
             self._metrics.observe_scan(caller.namespace, mode, selector.name, served_by, status, seconds, documents)

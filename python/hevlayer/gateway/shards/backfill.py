@@ -56,6 +56,8 @@ class Backfill:
         self._bearers = bearers
         self._clock = clock
         self._rows_per_second = rows_per_second
+        # No second gets more than its share, also of a slow pace.
+        self._page_rows = min(PAGE_ROWS, rows_per_second)
         self._woken = asyncio.Event()
         self._lag_rows: dict[str, int] = {}
 
@@ -110,18 +112,17 @@ class Backfill:
         last: object = None
         while True:
             filters = foreign if last is None else ["And", [foreign, ["id", "Gt", last]]]
-            query = {"rank_by": ["id", "asc"], "limit": PAGE_ROWS, "filters": filters}
+            query = {"rank_by": ["id", "asc"], "limit": self._page_rows, "filters": filters}
             rows = orjson.loads(await self._reads.query(target, orjson.dumps(query)))["rows"]
             if not rows:
                 return
             ids = [row["id"] for row in rows]
             last = ids[-1]
             columns = {"id": ids, SHARD_ATTRIBUTE: [shard_of(each, shards) for each in ids]}
-            started = self._clock.monotonic()
-            await self._write(target, {"patch_columns": columns})
+            began = await self._write(target, {"patch_columns": columns})
             left = self._lag_rows[target.namespace] - len(ids)
             self._lag_rows[target.namespace] = max(left, 0)
-            spent = self._clock.monotonic() - started
+            spent = self._clock.monotonic() - began
             await self._clock.sleep(max(0.0, len(ids) / self._rows_per_second - spent))
 
     async def _declare(self, target: ReadTarget) -> None:
@@ -136,15 +137,17 @@ class Backfill:
         answer = await self._reads.query(target, orjson.dumps(query), cost=AGGREGATE_COST)
         return int(orjson.loads(answer)["aggregations"]["count"])
 
-    async def _write(self, target: ReadTarget, body: Mapping[str, Any]) -> None:
-        """A write that may be repeated: it says what is, not what changes."""
+    async def _write(self, target: ReadTarget, body: Mapping[str, Any]) -> float:
+        """A write that may be repeated: it says what is, not what changes. Returns: when the one that was taken began,
+        in monotonic seconds."""
         for attempt in range(PATCH_ATTEMPTS_MAX):
+            began = self._clock.monotonic()
             try:
                 status, answer = await self._upstream.read(
                     "POST", namespace_path(target.namespace), target.bearer, orjson.dumps(body)
                 )
                 if status == 200:
-                    return
+                    return began
                 if status not in (408, 409, 429) and status < 500:
                     raise RefusedReadError(status, answer)
             except RefusedReadError:

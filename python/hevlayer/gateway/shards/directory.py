@@ -124,7 +124,13 @@ class ShardDirectory:
 
     async def delete(self, namespace: str, made_before_ms: int) -> None:
         """Forgets a deleted namespace's shards; a manifest made later belongs to a new namespace of the name."""
-        manifest = await self._look(namespace)
-        if manifest is not None and manifest.created_at_ms <= made_before_ms:
+        try:
+            manifest = await self._look(namespace)
+            is_older = manifest is not None and manifest.created_at_ms <= made_before_ms
+        except BrokenManifestError as error:
+            # Nobody can follow it, and it would keep the deletion from its end and the name from a new manifest.
+            log.warning("a damaged shard manifest is removed", extra={"namespace": namespace, "reason": error.message})
+            is_older = True
+        if is_older:
             await self._store.delete(manifest_key(namespace))
             self._manifests.pop(namespace, None)

@@ -79,6 +79,6 @@ class Snapshots:
         """Removes a deleted namespace's bodies and its policy. Raises: ObjectStoreError."""
         place = place_of(deletion.namespace, self._trusted, deletion.created_at)
         self.latest.forget(place)
-        await self._store.delete(place, deletion.started_at_ms)
+        await self._store.delete(place, deletion.started_at_ms, deletion.created_at)
         await self._policies.delete(place, deletion.started_at_ms)
         self.latest.forget(place)

@@ -1,7 +1,7 @@
 """A snapshot as plain data: its canonical form, the hash of it, and what callers see."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -136,8 +136,19 @@ class Snapshot(NamedTuple):
         }
 
 
-def read_snapshot(place: str, body: bytes) -> Snapshot:
-    """Raises: BrokenSnapshotError: it is not a snapshot, or not the one that its hash says."""
+def facet_of(
+    name: str, kind: str, values: Iterable[tuple[Value, int]], missing_rows: int | None, *, more: bool = False
+) -> Facet | Skipped:
+    """The counts of a field; `more`: there may be values beside these."""
+    found = sorted(values, key=lambda pair: str(pair[0]))
+    # Rows without a value are one of the upstream's groups.
+    if more or len(found) + bool(missing_rows) >= VALUES_CAP:
+        return Skipped(name, len(found))
+    return Facet(name, kind, tuple(found), missing_rows)
+
+
+def read_snapshot(place: str, key: str, body: bytes) -> Snapshot:
+    """Raises: BrokenSnapshotError: what stands under the key is no snapshot, or not the one that its hash says."""
     try:
         read: Mapping[str, Any] = orjson.loads(body)
         fields = tuple(
@@ -151,9 +162,9 @@ def read_snapshot(place: str, body: bytes) -> Snapshot:
         )
         told = read["sha"]
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise BrokenSnapshotError("a snapshot in the object store cannot be read") from error
+        raise BrokenSnapshotError(f"the snapshot '{key}' in the object store cannot be read") from error
     if told != snapshot.sha:
-        raise BrokenSnapshotError("a snapshot in the object store is not the one that its hash names")
+        raise BrokenSnapshotError(f"the snapshot '{key}' in the object store is not the one that its hash names")
     return snapshot
 
 

@@ -8,13 +8,13 @@ from typing import Any, Protocol
 from hevlayer.errors import NotFoundError, ValidationError
 from hevlayer.gateway.jobs import JobKind, JobRecord, Jobs, RunningJob
 from hevlayer.gateway.reads import Reads, ReadTarget
-from hevlayer.gateway.scan.bodies import ValueCount
 from hevlayer.gateway.scan.cached import CachedScan, CachedScanError
 from hevlayer.gateway.scan.filters import check_filters
 from hevlayer.gateway.scan.request import FilterSelector, Mode, ScanRequest
 from hevlayer.gateway.scan.request import Source as ScanSource
 from hevlayer.gateway.scan.service import Caller
-from hevlayer.gateway.snapshots.body import VALUES_CAP, BrokenSnapshotError, Facet, Histogram, Skipped, Snapshot
+from hevlayer.gateway.scanning import check_parts
+from hevlayer.gateway.snapshots.body import BrokenSnapshotError, Facet, Histogram, Snapshot, facet_of
 from hevlayer.gateway.snapshots.latest import LatestSnapshots
 from hevlayer.gateway.snapshots.materialise import PAGE_ROWS, Materialiser, field_type
 from hevlayer.gateway.snapshots.place import place_of
@@ -50,6 +50,7 @@ class Wanted:
 
 def read_wanted(body: bytes) -> Wanted:
     """Reads the body of POST …/snapshots. Raises: MalformedJsonError. ValidationError: names the key and its rule."""
+    check_parts(body, "the body")
     read = decode_body(body)
     if not isinstance(read, dict):
         raise ValidationError("the body must be a JSON object")
@@ -232,15 +233,7 @@ async def _count_cached(scan: CachedScan, wanted: Wanted, kind: str) -> _Counted
     rows = await scan.count(CACHED_COUNT_SECONDS)
     if rows.timed_out:
         raise CachedScanError("the rows of the cache could not be counted in time")
-    found = Histogram(rows.count, *_field_of(wanted.field, kind, values, rows.count, more=more))
-    return _Counted(found, scan.watermark_ms, Source.CACHE)
-
-
-def _field_of(
-    name: str, kind: str, values: list[ValueCount], rows: int, *, more: bool
-) -> tuple[tuple[Facet, ...], tuple[Skipped, ...]]:
-    missing = None if kind.startswith("[]") else rows - sum(each.count for each in values)
-    if more or len(values) + bool(missing) >= VALUES_CAP:
-        return (), (Skipped(name, len(values)),)
-    pairs = sorted(((each.value, each.count) for each in values), key=lambda pair: str(pair[0]))
-    return (Facet(name, kind, tuple(pairs), missing),), ()
+    missing = None if kind.startswith("[]") else rows.count - sum(each.count for each in values)
+    facet = facet_of(wanted.field, kind, [(each.value, each.count) for each in values], missing, more=more)
+    fields, skipped = ((facet,), ()) if isinstance(facet, Facet) else ((), (facet,))
+    return _Counted(Histogram(rows.count, fields, skipped), scan.watermark_ms, Source.CACHE)

@@ -15,6 +15,8 @@ KNOWN_SECONDS = 10.0
 PLACES_MAX = 10_000
 # Of all bodies kept here together, about 30 MB.
 VALUES_KEPT_MAX = 200_000
+# So often a body may be removed between the look for its key and its reading.
+LOOKS_MAX = 3
 # A count that could do without waits no longer.
 LOOK_SECONDS = 1.0
 
@@ -63,12 +65,17 @@ class LatestSnapshots:
         return await look() if fresh else await self._looks.run(place, look)
 
     async def get(self, place: str, *, fresh: bool = False) -> Snapshot | None:
-        """Its body; None when there is none, or when it is just being removed.
-
-        Raises: ObjectStoreError, BrokenSnapshotError.
-        """
-        entry = await self.entry(place, fresh=fresh)
-        return None if entry is None else await self.read(entry)
+        """Its body; None when there is none. Raises: ObjectStoreError, BrokenSnapshotError."""
+        for _ in range(LOOKS_MAX):
+            entry = await self.entry(place, fresh=fresh)
+            if entry is None:
+                return None
+            found = await self.read(entry)
+            if found is not None:
+                return found
+            # Retention took it since it was looked for, which there is a newer one for.
+            fresh = True
+        return None
 
     async def read(self, entry: Entry) -> Snapshot | None:
         """The body of an entry; None when it is gone. Raises: ObjectStoreError, BrokenSnapshotError."""
@@ -82,14 +89,14 @@ class LatestSnapshots:
         mirrored = await self._mirror.get(entry.key)
         if mirrored is not None:
             try:
-                return self._keep(entry.key, await asyncio.to_thread(read_snapshot, entry.place, mirrored))
+                return self._keep(entry.key, await asyncio.to_thread(read_snapshot, entry.place, entry.key, mirrored))
             except BrokenSnapshotError:
                 # The store has the true one.
                 pass
         body = await self._store.read(entry)
         if body is None:
             return None
-        snapshot = await asyncio.to_thread(read_snapshot, entry.place, body)
+        snapshot = await asyncio.to_thread(read_snapshot, entry.place, entry.key, body)
         await self._mirror.put(entry.key, body)
         return self._keep(entry.key, snapshot)
 

@@ -25,7 +25,7 @@ from hevlayer.gateway.scan.bodies import (
     values_body,
 )
 from hevlayer.gateway.scan.request import Filter, FilterSelector
-from hevlayer.gateway.snapshots.body import VALUES_CAP, Facet, Histogram, Skipped, Value
+from hevlayer.gateway.snapshots.body import VALUES_CAP, Facet, Histogram, Skipped, Value, facet_of
 from hevlayer.wire.reserved import STAMP_ATTRIBUTE
 
 PAGE_ROWS = 1_000
@@ -118,9 +118,7 @@ class Materialiser:
             counts = await self._paged(name, filters, cut)
         missing = None if kind.startswith(_ARRAY) else counts.get(None, 0)
         found = [(value, count) for value, count in counts.items() if value is not None]
-        if len(counts) >= VALUES_CAP:
-            return Skipped(name, len(found))
-        return Facet(name, kind, tuple(sorted(found, key=lambda pair: str(pair[0]))), missing)
+        return facet_of(name, kind, found, missing, more=len(counts) >= VALUES_CAP)
 
     async def _grouped(
         self, name: str, filters: Filter | None, cut: Cut, *, is_array: bool

@@ -1,5 +1,6 @@
 """Which fields of a namespace are watched, how often, and how long bodies stay."""
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -23,6 +24,8 @@ LIST_PAGE_KEYS = 1_000
 _ROOT, _NAME = "policies", "snapshots.json"
 _DURATION = re.compile(r"([1-9][0-9]{0,8})(ms|s|m|h|d|w)")
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+
+log = logging.getLogger("hevlayer.snapshots")
 
 
 class BrokenPolicyError(ServiceUnavailableError):
@@ -162,12 +165,18 @@ class Policies:
         await self._objects.put(_key(place), kept)
 
     async def delete(self, place: str, put_before_ms: int) -> None:
-        """Removes a deleted namespace's policy; a later one is meant for a new namespace of the name.
-
-        Raises: ObjectStoreError, BrokenPolicyError.
-        """
+        """Removes a deleted namespace's policy; a later one is meant for a new namespace of the name. Raises:
+        ObjectStoreError."""
         body = await self._objects.get(_key(place))
-        if body is not None and _read_kept(body)[1] <= put_before_ms:
+        if body is None:
+            return
+        try:
+            is_older = _read_kept(body)[1] <= put_before_ms
+        except BrokenPolicyError as error:
+            # Nobody can follow it, and it would keep the deletion from its end.
+            log.warning("a damaged policy is removed", extra={"reason": error.message})
+            is_older = True
+        if is_older:
             await self._objects.delete(_key(place))
 
     async def places(self) -> list[str]:

@@ -13,6 +13,7 @@ from hevlayer.gateway.reads import RefusedReadError
 from hevlayer.gateway.responses import json_response, relayed_answer
 from hevlayer.gateway.router import RouteContext
 from hevlayer.gateway.scan.service import Caller
+from hevlayer.gateway.scanning import OFF_LOOP_BYTES
 from hevlayer.gateway.snapshots.activity import Activity, read_cursor
 from hevlayer.gateway.snapshots.jobs import SnapshotJobs, read_wanted
 from hevlayer.gateway.snapshots.place import namespace_in, place_of
@@ -22,6 +23,7 @@ from hevlayer.gateway.snapshots.writer import SnapshotWriter
 from hevlayer.http.messages import Response
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
+POLICY_BYTES_MAX = 256 * 1024
 LIMIT_DEFAULT, LIMIT_MAX = 50, 500
 _SHA = re.compile(r"[0-9a-f]{7,64}")
 _POINT = re.compile(r"([0-9]{13})-([0-9a-f]{7})[0-9a-f]{0,57}")
@@ -87,7 +89,8 @@ class SnapshotRoutes:
 
     async def create_snapshot(self, context: RouteContext) -> Response:
         """202 with the job."""
-        wanted = read_wanted(await context.request.body.read(BODY_BYTES_MAX))
+        body = await context.request.body.read(BODY_BYTES_MAX)
+        wanted = read_wanted(body) if len(body) < OFF_LOOP_BYTES else await asyncio.to_thread(read_wanted, body)
         view = self._registry.touch(context.namespace, context.credential.scope)
         identity = view.created_at if context.grant is None else context.grant.identity
         caller = Caller(context.namespace, context.credential, context.traceparent, identity)
@@ -148,7 +151,7 @@ class SnapshotRoutes:
 
     async def put_policy(self, context: RouteContext) -> Response:
         """What the policy leaves out is as the configuration has it."""
-        policy = read_policy(await context.request.body.read(BODY_BYTES_MAX))
+        policy = read_policy(await context.request.body.read(POLICY_BYTES_MAX))
         place = _place(context)
         await self._policies.put(place, policy, self._clock.now_ms())
         self._writer.wake(place)

@@ -1,11 +1,12 @@
 """Where snapshots are kept, and how they are found again: by time in their keys, by the short hash at its end."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from hevlayer.clock import Clock
-from hevlayer.gateway.snapshots.body import SHORT_SHA_CHARS, Snapshot, read_snapshot
+from hevlayer.gateway.snapshots.body import SHORT_SHA_CHARS, BrokenSnapshotError, Snapshot, read_snapshot
 from hevlayer.stores.objects import ObjectStore
 from hevlayer.wire.names import decode_name, encode_name
 
@@ -23,6 +24,8 @@ WINDOW_MS = 86_400_000
 WINDOW_GROWTH = 8
 # Sorts after every key of the same directory.
 _LAST = "~~"
+
+log = logging.getLogger("hevlayer.snapshots")
 
 
 class Entry(NamedTuple):
@@ -58,9 +61,22 @@ class SnapshotStore:
         self._clock = clock
 
     async def publish(self, snapshot: Snapshot, *, where: str = AUTOMATIC) -> int | None:
-        """Keeps a body, whole or not at all. Returns: its bytes; None when one of that time and content was there."""
-        body = await asyncio.to_thread(snapshot.encode)
-        return len(body) if await self._objects.put_if_absent(key_of(snapshot, where), body) else None
+        """Keeps a body, whole or not at all. Returns: its bytes; None when one of that time and content was there.
+
+        What is there and cannot be read gives way to it.
+        """
+        body, key = await asyncio.to_thread(snapshot.encode), key_of(snapshot, where)
+        if await self._objects.put_if_absent(key, body):
+            return len(body)
+        standing = await self._objects.get(key)
+        try:
+            if standing is not None:
+                await asyncio.to_thread(read_snapshot, snapshot.place, key, standing)
+            return None
+        except BrokenSnapshotError as error:
+            log.warning("a damaged snapshot is replaced", extra={"reason": error.message})
+        await self._objects.put(key, body)
+        return len(body)
 
     async def read(self, entry: Entry) -> bytes | None:
         """A body as it is kept; None when it is gone."""
@@ -127,7 +143,11 @@ class SnapshotStore:
         return None
 
     async def find(self, place: str, sha: str) -> Snapshot | None:
-        """The newest body of this full or short hash, the automatic ones first. Raises: BrokenSnapshotError."""
+        """The newest body of this full or short hash, the automatic ones first.
+
+        Raises: BrokenSnapshotError: there is none, but for one that cannot be read.
+        """
+        broken: BrokenSnapshotError | None = None
         for where in (AUTOMATIC, AD_HOC):
             async for entry in self.newest_first(place, where=where):
                 if entry.short_sha != sha[:SHORT_SHA_CHARS]:
@@ -135,9 +155,15 @@ class SnapshotStore:
                 body = await self.read(entry)
                 if body is None:
                     continue
-                snapshot = await asyncio.to_thread(read_snapshot, place, body)
+                try:
+                    snapshot = await asyncio.to_thread(read_snapshot, place, entry.key, body)
+                except BrokenSnapshotError as error:
+                    broken = broken or error
+                    continue
                 if snapshot.sha.startswith(sha):
                     return snapshot
+        if broken is not None:
+            raise broken
         return None
 
     async def prune(self, place: str, older_than_ms: int) -> int:
@@ -148,10 +174,21 @@ class SnapshotStore:
             removed += await self._delete_below(_directory(where, place), older_than_ms, keep)
         return removed
 
-    async def delete(self, place: str, made_before_ms: int) -> None:
-        """Removes a deleted namespace's bodies; later ones belong to a new namespace of the name."""
+    async def remove(self, key: str) -> None:
+        """Removes one body."""
+        await self._objects.delete(key)
+
+    async def delete(self, place: str, made_before_ms: int, identity: str | None) -> None:
+        """Removes a deleted namespace's bodies. Later ones belong to a new namespace of the name, save those that tell
+        its own identity: they were counted while it was being deleted."""
         for where in (AUTOMATIC, AD_HOC):
             await self._delete_below(_directory(where, place), made_before_ms + 1, set())
+            if identity is None:
+                continue
+            async for entry in self.newest_first(place, where=where, since_ms=made_before_ms + 1):
+                body = await self.read(entry)
+                if body is not None and await asyncio.to_thread(_identity_in, entry, body) == identity:
+                    await self._objects.delete(entry.key)
 
     async def _delete_below(self, directory: str, below_ms: int, keep: set[str]) -> int:
         before = f"{directory}{min(max(below_ms, 0), WATERMARK_MAX):0{WATERMARK_DIGITS}}"
@@ -171,6 +208,14 @@ class SnapshotStore:
             if len(found) >= NAMESPACES_MAX:
                 break
         return found
+
+
+def _identity_in(entry: Entry, body: bytes) -> str | None:
+    """Whose counts a body holds; None: it does not tell."""
+    try:
+        return read_snapshot(entry.place, entry.key, body).identity
+    except BrokenSnapshotError:
+        return None
 
 
 def _directory(where: str, place: str) -> str:

@@ -12,16 +12,17 @@ from hevlayer.clock import Backoff, Clock
 from hevlayer.errors import LayerError, UpstreamError, ValidationError
 from hevlayer.gateway.auth import BackgroundBearers
 from hevlayer.gateway.consistency import NamespaceView, Status
-from hevlayer.gateway.reads import Reads, ReadTarget
-from hevlayer.gateway.snapshots.body import SHORT_SHA_CHARS, Snapshot
+from hevlayer.gateway.reads import Reads, ReadTarget, RefusedReadError
+from hevlayer.gateway.snapshots.body import SHORT_SHA_CHARS, BrokenSnapshotError, Snapshot
 from hevlayer.gateway.snapshots.latest import LatestSnapshots
 from hevlayer.gateway.snapshots.materialise import Materialiser, field_type
 from hevlayer.gateway.snapshots.place import namespace_in, place_of
 from hevlayer.gateway.snapshots.policy import Policies, Rules
-from hevlayer.gateway.snapshots.store import SnapshotStore
+from hevlayer.gateway.snapshots.store import SnapshotStore, key_of
 from hevlayer.wire.reserved import STAMP_ATTRIBUTE
 
 LEASE = "snapshot-writer"
+NOT_FOUND = 404
 TURN_SECONDS = 1.0
 # A policy that was put is seen after so long.
 RULES_SECONDS = 30.0
@@ -277,10 +278,28 @@ class SnapshotWriter:
         if await self._is_known(snapshot):
             known.counted_through_ms = watermark_ms
             return Outcome.UNCHANGED
-        await self._store.publish(snapshot)
+        if not await self._publish(snapshot, target):
+            return Outcome.UNSETTLED
         known.counted_through_ms = watermark_ms
         await self._latest.published(snapshot)
         return Outcome.WRITTEN
+
+    async def _publish(self, snapshot: Snapshot, target: ReadTarget) -> bool:
+        """Keeps a body; False when its namespace was deleted meanwhile, whose cleanup may have passed already."""
+        is_new = await self._store.publish(snapshot) is not None
+        stands: bool | None = None
+        try:
+            metadata = await self._reads.metadata(target)
+            stands = metadata.get("created_at") == snapshot.identity
+        except RefusedReadError as refusal:
+            if refusal.answered != NOT_FOUND:
+                raise
+            stands = False
+        finally:
+            if stands is False or (stands is None and is_new):
+                # In doubt too: the next look counts again.
+                await self._store.remove(key_of(snapshot))
+        return stands
 
     async def _is_known(self, snapshot: Snapshot) -> bool:
         """Whether the latest one has this shape already, or is a later one of another process."""
@@ -291,7 +310,12 @@ class SnapshotWriter:
             return True
         if entry.short_sha != snapshot.sha[:SHORT_SHA_CHARS]:
             return False
-        latest = await self._latest.read(entry)
+        try:
+            latest = await self._latest.read(entry)
+        except BrokenSnapshotError as error:
+            # A whole one in its place is what mends it.
+            log.warning("the latest snapshot is damaged", extra={"reason": error.message})
+            return False
         return latest is not None and (latest.sha, latest.identity) == (snapshot.sha, snapshot.identity)
 
     async def _prune(self, place: str, known: _Progress) -> None:

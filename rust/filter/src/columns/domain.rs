@@ -132,5 +132,5 @@ impl<'a> Domain<'a> {
     }
 }
 
-/// Patterns are tried on so many values between two looks at the clock.
-const CHECK_EVERY: u64 = 1024;
+/// Patterns are tried on so many values between two looks at the clock: a value may take a pattern a millisecond.
+const CHECK_EVERY: u64 = 32;

@@ -12,6 +12,9 @@ use hevlayer_doc::View;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Changed rows between two looks at the clock: a row may take each of a filter's patterns a millisecond.
+const CHANGED_PER_CHECK: usize = 32;
+
 type Heads = BTreeMap<Box<[u8]>, Arc<[u8]>>;
 
 /// The columns of a namespace as of its latest known change. A copy stays as it is when the other one changes; what
@@ -113,7 +116,7 @@ impl Table {
         let hints = Hints::new(filter);
         let reading = Reading::new(filter, &hints);
         for (index, (key, head)) in self.changed.iter().enumerate() {
-            if index % 256 == 0 {
+            if index % CHANGED_PER_CHECK == 0 {
                 limits.check()?;
             }
             let row = View::new(head, None).map_err(|error| ScanError::Source(error.to_string()))?;

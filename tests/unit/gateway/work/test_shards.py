@@ -287,6 +287,17 @@ async def test_a_damaged_manifest_keeps_no_other_namespace_from_its_own(stages, 
     assert (await other.call("POST", "/v2/namespaces/damaged/init", {"shard_count": 4})).status == 503
 
 
+async def test_a_deleted_namespace_takes_a_damaged_manifest_with_it(stage):
+    await stage.films()
+    await stage.gateway.objects.put(manifest_key("films"), b"{")
+    assert (await stage.call("POST", f"{NS}/init", {"shard_count": 4})).status == 503
+    deleted = await stage.ok("DELETE", NS)
+    assert {"step": "shards", "status": "done"} in deleted["layer"]["steps"]
+    assert deleted["layer"]["cleanup"] == "done"
+    assert await stage.gateway.objects.get(manifest_key("films")) is None
+    assert (await init(stage, 4))["layer"]["shard_state"] == "ready"
+
+
 async def test_a_manifest_is_kept_under_the_documented_key(stage):
     await init(stage, 4)
     body = await stage.gateway.objects.get(manifest_key("films"))

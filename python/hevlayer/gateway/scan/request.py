@@ -27,6 +27,9 @@ VECTOR_FIELD = "vector"
 
 Filter: TypeAlias = list[Any]
 
+# The kernels' words for it.
+_TOO_DEEP = "recursion limit exceeded"
+
 
 class Mode(Enum):
     """What a scan gives."""
@@ -185,7 +188,7 @@ def _read(body: bytes, keys: Sequence[str], not_built: Sequence[str]) -> dict[st
         check_parts(body, "the body")
         decoded = orjson.loads(body)
     except SpliceError as error:
-        if error.code == "bad_json" and separators(body) <= PARTS_MAX and _is_too_deep(body):
+        if error.code == "bad_json" and _is_too_deep(body, error.message):
             raise ValidationError(f"the body is nested deeper than {JSON_DEPTH_MAX} levels") from error
         raise refusal(error) from error
     except orjson.JSONDecodeError as error:
@@ -200,8 +203,10 @@ def _read(body: bytes, keys: Sequence[str], not_built: Sequence[str]) -> dict[st
     return {key: value for key, value in decoded.items() if value is not None}
 
 
-def _is_too_deep(body: bytes) -> bool:
-    """Whether that is all that is wrong with a JSON text."""
+def _is_too_deep(body: bytes, fault: str) -> bool:
+    """Whether that is all that is wrong with a JSON text; of one with too many parts, whether it is the first fault."""
+    if separators(body) > PARTS_MAX:
+        return _TOO_DEEP in fault
     try:
         level: list[object] = [msgspec.json.decode(body)]
     except RecursionError:

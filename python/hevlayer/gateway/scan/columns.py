@@ -270,11 +270,17 @@ class Columns:
                 await self.keep_up(keeper)
             except CacheUnavailableError as error:
                 log.info("columns were not kept up", extra={"cause": error.message})
+                if any(demand.wanted() for demand in self._demands.values()):
+                    self._metrics.observe_columns_build(0.0, ok=False)
                 await self._clock.sleep(UPKEEP_SECONDS)
 
     async def keep_up(self, keeper: KeepsColumns) -> None:
         """One round. Raises: CacheUnavailableError."""
-        await keeper.tidy_columns()
+        try:
+            await keeper.tidy_columns()
+        except CacheUnavailableError as error:
+            # What cannot be tidied may be read all the same, and a build that fails as well is counted.
+            log.info("columns were not tidied", extra={"cause": error.message})
         while self._mistyped:
             await self._drop(keeper, Drop(self._mistyped.pop(), "types"))
         await self._catch_up(await keeper.column_files())

@@ -274,3 +274,52 @@ async def test_columns_of_other_types_are_given_up_and_rows_answer(stage, monkey
     dropped = (await held(stage))[1]['layer_columns_dropped_total{reason="types"}']
     assert (await from_columns(stage, {"filters": recent}))["count"] == expected
     assert (await held(stage))[1]['layer_columns_dropped_total{reason="types"}'] == dropped
+
+
+async def test_rows_whose_time_is_over_are_answered_by_no_column(stages, monkeypatch):
+    """Half of the rows are written anew half-way: the columns hold some that are old and some that are not."""
+    life_seconds = 86_400
+    keys = {"gateway_api_key": "tpuf_stage", "turbopuffer_api_key": "tpuf_origin"}
+    stage = await stages(cache_ttl_seconds=life_seconds, **keys)
+    rows = [{"id": number, "n": number % 7} for number in range(700)]
+    small = ["n", "Lt", 3]
+    await stage.write("films", rows)
+
+    async def kept_by_writes():
+        # The rows of a write are known once a poll has told the schema of the cache's epoch.
+        await stage.write("films", rows[:1])
+        if (await stage.cache_state())["state"] == "warm":
+            return True
+        await stage.warm()
+        return False
+
+    await stage.until(kept_by_writes)
+    await from_columns(stage, {"filters": small})
+    clock, later = stage.gateway.clock, [0]
+    now_ms = clock.now_ms
+    monkeypatch.setattr(clock, "now_ms", lambda: now_ms() + later[0])
+    later[0] = life_seconds * 500
+    await stage.write("films", rows[:350])
+
+    async def caught_up():
+        return (await from_columns(stage, {"filters": small}))["count"] == 300
+
+    await stage.until(caught_up)
+    later[0] = life_seconds * 1_000
+    before = stage.answers("columns")
+    refused = await stage.call("POST", SCANS, {"mode": "count", "source": "cache", "filters": small})
+    assert (refused.status, refused.body["error"]) == (503, "cache_cold")
+    answer = await count(stage, small)
+    assert (answer["served_by"], answer["count"]) == ("origin", 300)
+    _, found = await results(stage, {"mode": "values", "field": "n"})
+    assert {each["v"]: each["n"] for each in found["values"]} == {str(n): 100 for n in range(7)}
+    assert stage.answers("columns") == before
+
+    async def warm_again():
+        await stage.warm()
+        answer = await count(stage, small)
+        assert answer["count"] == 300
+        return answer["served_by"] == "cache"
+
+    await stage.until(warm_again)
+    assert (await from_columns(stage, {"filters": small}))["count"] == 300

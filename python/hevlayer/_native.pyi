@@ -537,6 +537,7 @@ class AerospikeEngine:
         ttl_ms: int,
         unknown_write_ms: int,
         clock_skew_ms: int,
+        scan_bytes_max: int,
     ) -> AerospikeEngine:
         """Raises: DocCacheError: `setting`."""
 
@@ -615,6 +616,9 @@ class AerospikeEngine:
     def end_owed(self, call: int, budget_ms: int, now_ms: int) -> None: ...
     def facts(self, call: int, budget_ms: int, namespace: str, now_ms: int) -> None:
         """Answers the fields of NamespaceFacts."""
+
+    def scan(self, call: int, budget_ms: int, namespace: str, now_ms: int, cancel: CancelFlag | None = None) -> None:
+        """Answers all rows of a namespace as a DocScan, and the fields of NamespaceFacts."""
 
     def holes(self, call: int, budget_ms: int, namespace: str, limit: int, now_ms: int) -> None:
         """Answers keys."""

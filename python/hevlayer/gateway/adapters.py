@@ -31,6 +31,7 @@ def open_cache(config: GatewayConfig, clock: Clock, directory: Path) -> Engine |
                 config.aerospike_password,
                 config.aerospike_connect_timeout_seconds,
                 identity=_whose_rows(config),
+                scan_bytes_max=config.aerospike_scan_bytes_max,
             ),
             clock,
             ttl_seconds=config.cache_ttl_seconds,

@@ -35,8 +35,8 @@ from hevlayer.settings import (
 )
 from hevlayer.stores.doccache_aerospike import CONNECT_SECONDS as AEROSPIKE_CONNECT_SECONDS
 from hevlayer.stores.doccache_aerospike import NAMESPACE as AEROSPIKE_NAMESPACE
+from hevlayer.stores.doccache_aerospike import SCAN_BYTES_MAX, set_prefix
 from hevlayer.stores.doccache_aerospike import SET_PREFIX as AEROSPIKE_SET_PREFIX
-from hevlayer.stores.doccache_aerospike import set_prefix
 from hevlayer.stores.doccache_embedded import CAPACITY_BYTES, TIMEOUT_SECONDS, TTL_SECONDS
 from hevlayer.stores.objects.settings import ATTEMPT_SECONDS as S3_ATTEMPT_SECONDS
 from hevlayer.stores.objects.settings import CONNECT_SECONDS as S3_CONNECT_SECONDS
@@ -480,6 +480,13 @@ class GatewayConfig:
         "LAYER_AEROSPIKE_CONNECT_TIMEOUT_SECONDS",
         seconds(0.01, 60),
         "for a connection to an Aerospike node",
+        section=_CACHE,
+    )
+    aerospike_scan_bytes_max: int = setting(
+        SCAN_BYTES_MAX,
+        "LAYER_AEROSPIKE_SCAN_BYTES_MAX",
+        whole(0, 1 << 40),
+        "memory that scans of rows in Aerospike may take together, in bytes; a scan that needs more asks the upstream",
         section=_CACHE,
     )
 

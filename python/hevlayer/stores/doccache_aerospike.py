@@ -18,11 +18,13 @@ from hevlayer.clock import Clock
 from hevlayer.errors import CacheUnavailableError, ConfigurationError
 from hevlayer.kernels.doccache import AerospikeEngine as NativeEngine
 from hevlayer.kernels.doccache import DocCacheError, DocProjection, DocRows, FetchHits
+from hevlayer.kernels.filters import CancelFlag
 from hevlayer.kernels.http import RequestHead
 from hevlayer.stores.doccache_engine import (
     UNKNOWN_WRITE_SECONDS,
     EngineStats,
     NamespaceFacts,
+    NamespaceScan,
     Ticket,
     WriteOutcome,
 )
@@ -34,6 +36,8 @@ TTL_SECONDS = 86_400.0
 CONNECT_SECONDS = 2.0
 NAMESPACE = "hevlayer"
 SET_PREFIX = "hevlayer"
+# Scans hold what they found: a million documents of half a kilobyte beside their vectors.
+SCAN_BYTES_MAX = 512 << 20
 # By how much the clocks of gateways may differ: marks and statements of debts last longer by that.
 CLOCK_SKEW_SECONDS = 5.0
 # One budget covers this many ids of a batch.
@@ -74,6 +78,8 @@ class AerospikeSettings:
     connect_seconds: float = CONNECT_SECONDS
     identity: str = ""
     """Whose rows these are: gateways of another upstream, or key, share nothing with these."""
+    scan_bytes_max: int = SCAN_BYTES_MAX
+    """What all scans of this process may hold in memory together."""
 
 
 class AerospikeEngine:
@@ -102,6 +108,7 @@ class AerospikeEngine:
                 ttl_ms=_ms(ttl_seconds),
                 unknown_write_ms=_ms(unknown_write_seconds),
                 clock_skew_ms=_ms(clock_skew_seconds),
+                scan_bytes_max=settings.scan_bytes_max,
             )
         except DocCacheError as error:
             raise ConfigurationError([str(error.args[1])]) from error
@@ -279,6 +286,14 @@ class AerospikeEngine:
 
     async def facts(self, namespace: str) -> NamespaceFacts:
         return NamespaceFacts(**await self._timed(self._native.facts, namespace, self._clock.now_ms()))
+
+    async def scan(self, namespace: str, seconds: float, cancel: CancelFlag | None = None) -> NamespaceScan:
+        """Each row as it was when the server came to it, all of them in one epoch; see `ScansRows`.
+
+        The facts are those of the whole scan: with a note only if nothing was lost from its beginning to its end.
+        """
+        rows, facts = await self._timed(self._native.scan, namespace, self._clock.now_ms(), cancel, seconds=seconds)
+        return NamespaceScan(rows, NamespaceFacts(**facts))
 
     async def holes(self, namespace: str, limit: int) -> list[bytes]:
         if limit <= 0:

@@ -96,12 +96,13 @@ class EngineStats:
 
 @dataclass(frozen=True, slots=True)
 class NamespaceScan:
-    """All that is cached of a namespace at one moment."""
+    """All that is cached of a namespace at one moment; of a server whose scans do not stand still, each row at one
+    moment of the scan."""
 
     rows: DocScan
     """Each row once. Rows beneath the marks of open writes are left out, but for `rows.with_marked()`."""
     facts: NamespaceFacts
-    """As of the same moment."""
+    """As of the same moment, or as of the whole scan: with a note only if nothing was lost meanwhile."""
 
 
 @runtime_checkable

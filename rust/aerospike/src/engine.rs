@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aerospike::{Bins, Expiration, Key, Record};
@@ -11,6 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::error::Failure;
 use crate::guard::Guard;
 use crate::heads::Heads;
+use crate::held::ScanMemory;
 use crate::layout::{add_tally, check_set_prefix, Place, Tally, Ticket, TALLY_PARTS};
 use crate::store::{Expect, Settings, Store, Write, Written, BATCH_BYTES_MAX, BATCH_KEYS_MAX};
 use crate::tallies::Tallies;
@@ -21,6 +23,8 @@ pub const PERMITS: usize = 64;
 pub const WAITING_MAX: usize = 4096;
 /// Batches of one operation at once.
 pub(crate) const BATCHES_AT_ONCE: usize = 4;
+/// Scans at once; more wait. Each holds what it found.
+const SCANS_AT_ONCE: usize = 2;
 /// How long the server keeps the empty record that a look-up left for the fill after it.
 pub(crate) const EMPTY_SECONDS: u32 = 600;
 /// How much longer than a row a mark, a hole or a gone id is kept by the server. Longer than any read takes, and long
@@ -36,6 +40,8 @@ pub struct Options {
     pub unknown_write_ms: u64,
     /// By how much the clocks of gateways may differ; marks last longer by that.
     pub clock_skew_ms: u64,
+    /// What scans may hold in memory together, bytes.
+    pub scan_bytes_max: u64,
 }
 
 /// What a look-up found.
@@ -64,6 +70,9 @@ pub struct Engine {
     pub counters: Counters,
     pub(crate) heads: Heads,
     pub(crate) tallies: Tallies,
+    pub(crate) scans: Semaphore,
+    pub(crate) scan_memory: Arc<ScanMemory>,
+    pub(crate) scanned: AtomicU64,
     permits: Semaphore,
     waiting: AtomicUsize,
     ttl_ms: AtomicU64,
@@ -88,6 +97,9 @@ impl Engine {
             counters: Counters::default(),
             heads: Heads::new(seconds(options.ttl_ms)),
             tallies: Tallies::default(),
+            scans: Semaphore::new(SCANS_AT_ONCE),
+            scan_memory: Arc::new(ScanMemory::new(options.scan_bytes_max)),
+            scanned: AtomicU64::new(0),
             permits: Semaphore::new(PERMITS),
             waiting: AtomicUsize::new(0),
             ttl_ms: AtomicU64::new(options.ttl_ms),
@@ -199,7 +211,7 @@ impl Engine {
     }
 
     /// This process's counters and gauges, by name.
-    pub fn counters(&self) -> [(&'static str, u64); 11] {
+    pub fn counters(&self) -> [(&'static str, u64); 12] {
         let counters = &self.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let known = self.tallies.known();
@@ -216,6 +228,7 @@ impl Engine {
             ("rows", whole(known.rows)),
             ("bytes", whole(known.bytes)),
             ("marked", whole(known.marked)),
+            ("scan_bytes", self.scan_memory.held_bytes()),
         ]
     }
 

@@ -30,6 +30,12 @@ pub enum Failure {
     Unanswered,
     /// Another refusal, by its name.
     Server(String),
+    /// A scan was told to stop.
+    Stopped,
+    /// Some process could not tell the cache of a write of this namespace, or of every one.
+    Owed,
+    /// A scan needs more memory than all scans may have together.
+    ScanTooLarge { bytes_max: u64 },
     /// The engine was closed.
     Closed,
     /// The client failed in a way that it should not.
@@ -52,6 +58,9 @@ impl Failure {
             Self::Crowded => "crowded",
             Self::Unanswered => "unanswered",
             Self::Server(_) => "server",
+            Self::Stopped => "stopped",
+            Self::Owed => "owed",
+            Self::ScanTooLarge { .. } => "scan_too_large",
             Self::Closed => "closed",
             Self::Panic => "panic",
         }
@@ -109,6 +118,11 @@ impl fmt::Display for Failure {
             Self::Crowded => formatter.write_str("the document cache has too many calls waiting"),
             Self::Unanswered => formatter.write_str("Aerospike left a record of a batch without an answer"),
             Self::Server(cause) => write!(formatter, "Aerospike refused: {cause}"),
+            Self::Stopped => formatter.write_str("the scan was stopped"),
+            Self::Owed => formatter.write_str("the document cache has not heard of every write of the namespace yet"),
+            Self::ScanTooLarge { bytes_max } => {
+                write!(formatter, "scans of the document cache may hold {bytes_max} bytes, and this one needs more")
+            }
             Self::Closed => formatter.write_str("the document cache is closed"),
             Self::Panic => formatter.write_str("the Aerospike client failed"),
         }

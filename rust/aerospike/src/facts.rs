@@ -12,7 +12,7 @@ use crate::error::Failure;
 use crate::guard::{Key, BELIEVED, REFRESH};
 use crate::heads::{standing, Standing, CAS_TRIES_MAX};
 use crate::layout::{
-    head_bins, read_head, read_tally, tally_bins, write_everything, Everything, Head, Tally, TALLY_PARTS,
+    head_bins, read_head, read_tally, tally_bins, write_everything, Everything, Head, Tally, OWED, TALLY_PARTS,
 };
 use crate::state::Entry;
 use crate::store::{Expect, Same, Write, Written};
@@ -147,7 +147,7 @@ impl Engine {
         deadline: Instant,
     ) -> Result<(), Failure> {
         let place = self.place(namespace);
-        let entry = Entry { token: owner, until_ms: self.owed_until_ms(now_ms), whole: 0 };
+        let entry = Entry { token: owner, until_ms: self.owed_until_ms(now_ms), whole: OWED };
         if owed {
             return self.mark_whole(&place, entry, now_ms, deadline).await;
         }

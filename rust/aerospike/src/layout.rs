@@ -40,7 +40,7 @@ use aerospike::{Bin, Bins, Key, Record, Value};
 use xxhash_rust::xxh64::xxh64;
 
 use crate::error::Failure;
-use crate::state::{read_entries, write_entries, Bytes, Change, Entry, Kind, Slot, HOLE_BENEATH};
+use crate::state::{live, read_entries, write_entries, Bytes, Change, Entry, Kind, Slot, HOLE_BENEATH};
 use crate::store::Same;
 
 /// Records that share the counts of one namespace and epoch.
@@ -54,6 +54,9 @@ const HEAD_TAG: u8 = 0;
 const ROW_TAG: u8 = 1;
 const TALLY_TAG: u8 = 2;
 const EVERYTHING_TAG: u8 = 3;
+
+/// In the entry of a namespace's record that closes it for a process that owes it something, where a write has 0.
+pub const OWED: u64 = 1;
 
 /// Epochs are drawn from 1..2^EPOCH_BITS.
 pub const EPOCH_BITS: u32 = 62;
@@ -170,6 +173,11 @@ impl Head {
     pub fn same_epoch(&self) -> Same {
         Same { bin: "n", number: self.epoch }
     }
+
+    /// Whether it is closed also for a process that owes it something.
+    pub fn is_owed(&self, now_ms: u64) -> bool {
+        live(&self.entries, now_ms).any(|entry| entry.whole == OWED)
+    }
 }
 
 pub fn head_bins() -> Bins {
@@ -190,6 +198,11 @@ pub fn tail_bins() -> Bins {
 
 pub fn scan_bins() -> Bins {
     Bins::from(["e", "s", "t", "f", "w", "i", "x", "h", "l"])
+}
+
+/// What a filter needs of a row.
+pub fn held_bins() -> Bins {
+    Bins::from(["e", "s", "t", "f", "w", "i", "x", "h"])
 }
 
 /// None: not a record of ours.

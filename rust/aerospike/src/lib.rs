@@ -8,7 +8,7 @@
 //! * [`bridge`] runs operations and hands their ends over.
 //! * [`engine`] joins them; its operations are in `reads`, `fills`,
 //!   `writes` and `facts`.
-//! * [`scan`] reads every row of a namespace.
+//! * [`scan`] reads every row of a namespace; [`held`] is what it brought.
 //!
 //! Correctness rests on three facts. Every change is carried out only on the very record that it was decided on, so an
 //! answer that is late, lost or repeated changes nothing that it should not. Every look-up reads the namespace's record
@@ -22,6 +22,7 @@ pub mod facts;
 pub mod fills;
 pub mod guard;
 pub mod heads;
+pub mod held;
 pub mod layout;
 mod reads;
 pub mod scan;

@@ -1,75 +1,111 @@
 //! Every row of a namespace, in the server's order.
+//!
+//! The server's scan does not stand still: it shows each record as it is when it comes to it. That is enough. A row's
+//! stamp says when it was written, and whoever asks for the namespace as of a stamp leaves later rows out, whether they
+//! were written before the scan came by or long ago. What a moving scan must not do is to miss a row that nobody touched:
+//! so it counts what it finds missing, and the namespace must be in one epoch, without a loss and without a write of
+//! unknown ids, from before it to after it.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use aerospike::expressions::{and, Expression};
 use aerospike::{Bins, PartitionFilter, QueryPolicy, Record, Statement};
-use futures_util::StreamExt;
+use futures_util::stream::{select_all, StreamExt};
+use hevlayer_doc::View;
 
 use crate::engine::{before, Engine};
 use crate::error::Failure;
+use crate::facts::Facts;
 use crate::fills::replaces;
-use crate::heads::Standing;
-use crate::layout::{blob, read_slot, scan_bins, slot_bins, Place, Tally, When};
+use crate::held::HeldScan;
+use crate::layout::{blob, held_bins, read_slot, slot_bins, Place, Tally, When};
+use crate::reads::Seen;
 use crate::state::{Kind, Readable, Slot};
 use crate::store::{millis, Expect, Same, Written, BATCH_KEYS_MAX};
 
-/// Records on their way from the server; the server waits beyond them.
+/// Records on their way from the server, of each range; the server waits beyond them.
 const QUEUE_RECORDS: usize = 256;
 /// Rows that one trim looks at, so that it needs a bounded memory; the next goes on.
 const TRIM_ROWS_MAX: usize = 200_000;
-
-/// One id of a scan.
-pub struct Scanned {
-    pub key: Vec<u8>,
-    pub head: Vec<u8>,
-    pub tail: Vec<u8>,
-    /// A write of it is open; the row is the one beneath its mark.
-    pub is_marked: bool,
-}
+/// Ranges of partitions that one scan reads at a time, each on a connection of its own to each node.
+const RANGES: usize = 4;
+/// Partitions of an Aerospike namespace.
+const PARTITIONS: usize = 4096;
 
 impl Engine {
-    /// Gives every row of the namespace's present epoch to `visit`, until that says to stop (false). A row that is there
-    /// throughout is given exactly once; one that is put, written or cleared meanwhile at most once.
+    /// Every row of the namespace's present epoch, each once. `should_stop` is asked for each.
     ///
-    /// Returns: ids that are missing: holes, and marks without a row beneath.
+    /// The facts are of the scan: a note stands in them only if nothing was lost from before it to after it, and their
+    /// counts of rows, marks and holes are what it saw.
     pub async fn scan(
         &self,
         namespace: &str,
         now_ms: u64,
         deadline: Instant,
-        mut visit: impl FnMut(Scanned) -> bool,
-    ) -> Result<u64, Failure> {
+        should_stop: impl Fn() -> bool,
+    ) -> Result<HeldScan, Failure> {
+        let _turn = before(deadline, async { self.scans.acquire().await.map_err(|_| Failure::Closed) }).await?;
         let place = self.place(namespace);
-        let seen = self.see(&place, &[], false, None, now_ms, deadline).await?;
-        let Standing::Open { epoch } = seen.standing else { return Ok(0) };
-        let mut missing = 0;
-        self.each(&place, of_epoch(epoch), scan_bins(), deadline, |record| {
+        let mut held = HeldScan::new(self.scan_memory.clone(), self.scanned.fetch_add(1, Ordering::Relaxed) + 1);
+        let seen = self.scannable(&place, now_ms, deadline).await?;
+        let Some(epoch) = seen.epoch() else { return Ok(held) };
+        let is_closed = seen.is_closed();
+        let before_it = self.facts(namespace, now_ms, deadline).await?;
+        let (mut marked, mut holes) = (0, 0);
+        let mut outcome = Ok(());
+        let visit = |record: Record| {
+            if should_stop() {
+                outcome = Err(Failure::Stopped);
+                return false;
+            }
             let (Some(slot), Some(key)) = (read_slot(&record, None, Some(epoch)), blob(&record, "i")) else {
                 return true;
             };
             let is_marked = slot.is_marked(now_ms);
-            let is_fresh = slot.filled_ms.saturating_add(self.ttl_ms()) > now_ms;
-            let has_row = slot.has_row() && is_fresh && (is_marked || slot.kind == Kind::Row);
-            match blob(&record, "h").filter(|_| has_row) {
-                Some(head) => {
-                    let tail = blob(&record, "l").unwrap_or_default().to_vec();
-                    visit(Scanned { key: key.to_vec(), head: head.to_vec(), tail, is_marked })
-                }
-                None => {
-                    missing += u64::from(slot.kind != Kind::Gone);
-                    true
-                }
+            marked += u64::from(is_marked);
+            if slot.kind == Kind::Gone {
+                return true;
             }
-        })
-        .await?;
+            // A mark whose time is over hides a row that is not to be believed.
+            if slot.is_hole() || (slot.kind != Kind::Row && !is_marked) {
+                holes += 1;
+                return true;
+            }
+            if !slot.has_row() {
+                return true;
+            }
+            let is_fresh = slot.filled_ms.saturating_add(self.ttl_ms()) > now_ms;
+            match blob(&record, "h").filter(|head| is_fresh && View::new(head, None).is_ok()) {
+                Some(head) => outcome = held.push(key, head, is_marked || is_closed),
+                None => held.missing += 1,
+            }
+            outcome.is_ok()
+        };
+        self.each(&place, of_epoch(epoch), held_bins(), deadline, visit).await?;
+        outcome?;
+        let after = self.facts(namespace, now_ms, deadline).await?;
+        let seen_after = self.scannable(&place, now_ms, deadline).await?;
         // An epoch that ended meanwhile may have hidden rows from the rest of the scan.
-        let after = self.see(&place, &[], false, None, now_ms, deadline).await?;
-        if after.standing != seen.standing || after.wholes != seen.wholes {
+        if seen_after.standing != seen.standing || seen_after.wholes != seen.wholes || after.epoch != epoch {
             return Err(Failure::Contended);
         }
-        Ok(missing)
+        let stood = (before_it.epoch, before_it.lost, &before_it.note) == (after.epoch, after.lost, &after.note);
+        let note = if stood { after.note } else { Vec::new() };
+        let rows = held.len() as u64 - held.marked;
+        held.facts = Facts { rows, marked, holes, note, ..after };
+        Ok(held)
+    }
+
+    /// What the namespace's record says, unless some process owes the namespace something: then rows may be older than a
+    /// write that was acknowledged.
+    async fn scannable(&self, place: &Place, now_ms: u64, deadline: Instant) -> Result<Seen, Failure> {
+        let seen = self.see(place, &[], false, None, now_ms, deadline).await?;
+        if seen.owed || seen.head.is_owed(now_ms) {
+            return Err(Failure::Owed);
+        }
+        Ok(seen)
     }
 
     /// The keys of some ids that a write left missing.
@@ -108,14 +144,17 @@ impl Engine {
         policy.base_policy.socket_timeout = millis(left);
         policy.replica = aerospike::policy::Replica::Master;
         policy.base_policy.filter_expression = Some(condition);
-        let statement = Statement::new(&place.namespace, &place.set, bins);
         let _permit = self.permit(deadline).await?;
         let client = self.store.client()?;
-        let records =
-            before(deadline, async { Ok(client.query(&policy, PartitionFilter::all(), statement).await?) }).await?;
-        let mut stream = records.clone().into_stream();
+        let mut ranges = Vec::with_capacity(RANGES);
         let outcome = before(deadline, async {
-            while let Some(record) = stream.next().await {
+            for number in 0..RANGES {
+                let range = PartitionFilter::by_range(number * PARTITIONS / RANGES, PARTITIONS / RANGES);
+                let statement = Statement::new(&place.namespace, &place.set, bins.clone());
+                ranges.push(client.query(&policy, range, statement).await?);
+            }
+            let mut records = select_all(ranges.iter().map(|range| range.clone().into_stream()));
+            while let Some(record) = records.next().await {
                 if !visit(record?) {
                     break;
                 }
@@ -124,7 +163,10 @@ impl Engine {
         })
         .await;
         // Also what stopped early or failed: the nodes then stop sending.
-        records.close();
+        ranges.iter().for_each(|range| range.close());
+        if outcome.is_err() {
+            self.counters.failures.fetch_add(1, Ordering::Relaxed);
+        }
         outcome
     }
 

@@ -44,6 +44,12 @@ pub enum Tail<'a> {
 }
 
 impl<'a> ScannedRow<'a> {
+    /// A row of an engine that shows no tails.
+    #[must_use]
+    pub fn without_tail(key: &'a [u8], head: &'a [u8], is_marked: bool, sequence: u64) -> Self {
+        Self { key, head, tail: Tail::Bytes(&[]), is_marked, sequence }
+    }
+
     /// Vectors and reserved attributes.
     ///
     /// # Errors

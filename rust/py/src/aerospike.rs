@@ -1,6 +1,8 @@
 //! Bindings of `hevlayer-aerospike`. A call starts an operation; its end is taken later, when the file descriptor says
 //! that there is one. No call waits.
 
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,15 +11,18 @@ use hevlayer_aerospike::engine::{Engine, Lookup, Options};
 use hevlayer_aerospike::error::Failure;
 use hevlayer_aerospike::facts::{upkeep, Facts, Server};
 use hevlayer_aerospike::fills::Filled;
+use hevlayer_aerospike::held::HeldScan;
 use hevlayer_aerospike::layout::Ticket;
 use hevlayer_aerospike::store::Settings;
 use hevlayer_aerospike::writes::{Outcome, Settled};
-use hevlayer_cache::Rows;
+use hevlayer_cache::{CacheError, NamespaceScan, Rows, ScannedRow};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::cache::{id_type_named, DocCacheError, PyProjection, PyRows};
+use crate::cache_scan::PyScan;
+use crate::filter::{limits, PyCancelFlag};
 
 enum Answer {
     Found(Lookup),
@@ -30,6 +35,7 @@ enum Answer {
     Began(Option<(u64, u64)>),
     Rows(Rows),
     Facts(Facts),
+    Scan(HeldScan),
     Server(Server),
 }
 
@@ -61,7 +67,7 @@ struct PyAerospike {
 impl PyAerospike {
     #[new]
     #[pyo3(signature = (hosts, namespace, set_prefix, *, scope, user, password, connect_ms, ttl_ms, unknown_write_ms,
-                        clock_skew_ms))]
+                        clock_skew_ms, scan_bytes_max))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         hosts: String,
@@ -74,10 +80,11 @@ impl PyAerospike {
         ttl_ms: u64,
         unknown_write_ms: u64,
         clock_skew_ms: u64,
+        scan_bytes_max: u64,
     ) -> PyResult<Self> {
         let connect = Duration::from_millis(connect_ms);
         let store = Settings { hosts, namespace, set_prefix, scope, user, password, connect };
-        let options = Options { store, ttl_ms, unknown_write_ms, clock_skew_ms };
+        let options = Options { store, ttl_ms, unknown_write_ms, clock_skew_ms, scan_bytes_max };
         let engine = Arc::new(Engine::new(&options).map_err(|failure| raise(&failure))?);
         let bridge = Bridge::new().map_err(|failure| raise(&failure))?;
         Ok(Self { engine, bridge })
@@ -280,6 +287,15 @@ impl PyAerospike {
         self.bridge.start(call, async move { engine.facts(&namespace, now_ms, deadline).await.map(Answer::Facts) });
     }
 
+    /// All rows of a namespace, and what was held of it. Ends early, as a failure, once `cancel` is set.
+    #[pyo3(signature = (call, budget_ms, namespace, now_ms, cancel=None))]
+    fn scan(&self, call: u64, budget_ms: u64, namespace: String, now_ms: u64, cancel: Option<&PyCancelFlag>) {
+        let (engine, deadline, cancel) = (self.engine.clone(), deadline(budget_ms), limits(1, None, cancel).cancel);
+        self.bridge.start(call, async move {
+            engine.scan(&namespace, now_ms, deadline, || cancel.load(Ordering::Relaxed)).await.map(Answer::Scan)
+        });
+    }
+
     fn holes(&self, call: u64, budget_ms: u64, namespace: String, limit: usize, now_ms: u64) {
         let (engine, deadline) = (self.engine.clone(), deadline(budget_ms));
         self.bridge
@@ -357,6 +373,55 @@ fn found_object(py: Python<'_>, found: Lookup) -> PyResult<Bound<'_, PyAny>> {
     }
 }
 
+fn facts_object<'py>(py: Python<'py>, facts: &Facts) -> PyResult<Bound<'py, PyDict>> {
+    let fields = PyDict::new(py);
+    fields.set_item("epoch", facts.epoch)?;
+    fields.set_item("rows", facts.rows)?;
+    fields.set_item("bytes", facts.bytes)?;
+    fields.set_item("marked", facts.marked)?;
+    fields.set_item("closed", facts.closed)?;
+    fields.set_item("holes", facts.holes)?;
+    fields.set_item("lost", facts.lost)?;
+    fields.set_item("note", String::from_utf8_lossy(&facts.note).as_ref())?;
+    Ok(fields)
+}
+
+/// As what the filter engine reads.
+struct AerospikeScan(HeldScan);
+
+impl NamespaceScan for AerospikeScan {
+    fn rows(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn marked(&self) -> u64 {
+        self.0.marked
+    }
+
+    fn sequence(&self) -> u64 {
+        self.0.sequence
+    }
+
+    fn missing(&self) -> u64 {
+        self.0.missing
+    }
+
+    fn visit(
+        &self,
+        part: usize,
+        parts: usize,
+        visit: &mut dyn FnMut(&ScannedRow<'_>) -> ControlFlow<()>,
+    ) -> Result<(), CacheError> {
+        for row in self.0.rows(part, parts) {
+            let row = ScannedRow::without_tail(row.key, row.head, row.is_marked, self.0.sequence);
+            if visit(&row).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn answer_object(py: Python<'_>, answer: Answer) -> PyResult<Bound<'_, PyAny>> {
     Ok(match answer {
         Answer::Found(found) => found_object(py, found)?,
@@ -374,17 +439,11 @@ fn answer_object(py: Python<'_>, answer: Answer) -> PyResult<Bound<'_, PyAny>> {
         }
         Answer::Began(began) => began.into_pyobject(py)?.into_any(),
         Answer::Rows(rows) => Py::new(py, PyRows(rows.into()))?.into_bound(py).into_any(),
-        Answer::Facts(facts) => {
-            let fields = PyDict::new(py);
-            fields.set_item("epoch", facts.epoch)?;
-            fields.set_item("rows", facts.rows)?;
-            fields.set_item("bytes", facts.bytes)?;
-            fields.set_item("marked", facts.marked)?;
-            fields.set_item("closed", facts.closed)?;
-            fields.set_item("holes", facts.holes)?;
-            fields.set_item("lost", facts.lost)?;
-            fields.set_item("note", String::from_utf8_lossy(&facts.note).as_ref())?;
-            fields.into_any()
+        Answer::Facts(facts) => facts_object(py, &facts)?.into_any(),
+        Answer::Scan(held) => {
+            let facts = facts_object(py, &held.facts)?;
+            let rows = Py::new(py, PyScan::new(Arc::new(AerospikeScan(held))))?;
+            (rows, facts).into_pyobject(py)?.into_any()
         }
         Answer::Server(server) => {
             let fields = PyDict::new(py);

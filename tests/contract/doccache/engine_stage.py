@@ -96,7 +96,7 @@ class AerospikeStage(Stage):
     """A real server when `AEROSPIKE_HOSTS` names one, else the stand-in; each test's rows are of another upstream."""
 
     # What its server forgets is in `tests/service/aerospike`.
-    lacks = frozenset({"now", "scan", "forget"})
+    lacks = frozenset({"now", "forget"})
 
     def __init__(self, directory: Path, clock: FakeClock) -> None:
         super().__init__(directory, clock)

@@ -11,7 +11,7 @@ from aerospike_proxy import Proxy, info
 
 from hevlayer.errors import CacheUnavailableError
 from hevlayer.kernels.doccache import DocProjection, DocRows
-from hevlayer.stores.doccache_aerospike import AerospikeEngine, AerospikeSettings
+from hevlayer.stores.doccache_aerospike import SCAN_BYTES_MAX, AerospikeEngine, AerospikeSettings
 from hevlayer.testing.aerospike_stand_in import StandIn
 from hevlayer.testing.clock import FakeClock
 
@@ -79,11 +79,22 @@ class Bench:
         """Straight to the node."""
         return await info(*self._node, command)
 
-    async def open(self, *, connected: bool = True, timeout_seconds: float = TIMEOUT_SECONDS) -> AerospikeEngine:
+    async def open(
+        self,
+        *,
+        connected: bool = True,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        scan_bytes_max: int = SCAN_BYTES_MAX,
+    ) -> AerospikeEngine:
         """A gateway's engine, past the quiet time of a cluster that nobody has met."""
         engine = AerospikeEngine(
             AerospikeSettings(
-                self.proxy.address, AEROSPIKE_NAMESPACE, self.prefix, connect_seconds=1.0, identity=self.identity
+                self.proxy.address,
+                AEROSPIKE_NAMESPACE,
+                self.prefix,
+                connect_seconds=1.0,
+                identity=self.identity,
+                scan_bytes_max=scan_bytes_max,
             ),
             self.clock,
             ttl_seconds=TTL_SECONDS,

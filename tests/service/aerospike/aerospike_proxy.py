@@ -40,6 +40,8 @@ class Proxy:
         """Connections end at once, as on a machine without a server."""
         self.faults: list[Fault] = []
         """Of the next messages, in this order."""
+        self.faults_after = 0
+        """So many messages go through before those."""
         self.cluster_key: str | None = None
         """What the cluster says its key is; None: the truth."""
         self.stable = True
@@ -120,6 +122,9 @@ class Proxy:
 
     def _next_fault(self) -> Fault | None:
         self.messages += 1
+        if self.faults_after:
+            self.faults_after -= 1
+            return None
         return self.faults.pop(0) if self.faults else None
 
     def _rewritten(self, answer: bytes) -> bytes:

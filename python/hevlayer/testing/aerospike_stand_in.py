@@ -2,78 +2,88 @@
 
 It is no database: records live in a dictionary, and what a real server does slowly or rarely (stop-writes, an overload,
 a crash that loses the last writes) is a switch here. It stands in where no server is at hand, so that the real client
-runs over a real socket; the same suites run against a real server when `AEROSPIKE_HOSTS` is set.
+runs over a real socket; the same suites run against a real server when `AEROSPIKE_HOSTS` is set. Run as a module it
+is a server of its own, which a suite can be pointed at as at a real one.
 
 Spoken: info commands, batches of reads and writes with generation and existence policies and a time to live, and
-queries of a set by partition with an equality filter on an integer bin.
+queries of a set by partition with an equality filter on an integer bin. What a Community server refuses is refused
+with its code; there are no deletes, which it would not keep.
 """
 
+import argparse
 import asyncio
 import base64
 import contextlib
 import secrets
+import signal
 import struct
+import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass, field
 
-PARTITIONS = 4096
+from hevlayer.testing.aerospike_wire import (
+    BIN_NAME,
+    CREATE_ONLY,
+    DELETE,
+    EXISTS,
+    F_BATCH,
+    F_DIGEST,
+    F_DIGESTS,
+    F_FILTER,
+    F_NAMESPACE,
+    F_PARTITIONS,
+    F_SET,
+    FILTERED_OUT,
+    FORBIDDEN,
+    FULL,
+    GENERATION,
+    GET_ALL,
+    INFO,
+    INTEGER,
+    KEEP_TTL,
+    LAST,
+    NEVER,
+    NIL,
+    NO_BINS,
+    NO_NAMESPACE,
+    NOT_FOUND,
+    OK,
+    OP_ADD,
+    OP_READ,
+    OP_WRITE,
+    OVERLOAD,
+    PARAMETER,
+    PARTITION_DONE,
+    PARTITIONS,
+    REPLACE,
+    REPLACE_ONLY,
+    RESPOND_ALL,
+    TOO_BIG,
+    UNAVAILABLE,
+    UPDATE_ONLY,
+    WRITE,
+    WRONG_GENERATION,
+    Bins,
+    RefusedError,
+    Request,
+    StoredRecord,
+    answer,
+    batch_rows,
+    holds,
+    partition_of,
+    read_request,
+)
+
 EPOCH_2010 = 1_262_304_000
+TTL_SECONDS_MAX = 10 * 365 * 86_400
+SET_BYTES_MAX = 63
+SETS_MAX = 4095
+BIN_BYTES_MAX = 15
+# The one threshold that a test can set: from the percentage of a system's memory on, nothing is written.
+STOP_WRITES_SETTING = "stop-writes-sys-memory-pct"
+STOP_WRITES_PERCENT = 90
 ACCEPT_ROUNDS = 20
-NEVER = 0xFFFFFFFF
-KEEP_TTL = 0xFFFFFFFE
-
-INFO, MESSAGE = 1, 3
-READ, GET_ALL, NO_BINS, BATCH = 0x01, 0x02, 0x20, 0x08
-WRITE, DELETE, GENERATION, CREATE_ONLY, RESPOND_ALL = 0x01, 0x02, 0x04, 0x20, 0x80
-LAST, PARTITION_DONE, UPDATE_ONLY, REPLACE, REPLACE_ONLY = 0x01, 0x04, 0x08, 0x10, 0x20
-REPEAT, HAS_INFO, HAS_GENERATION, HAS_TTL, HAS_INFO4 = 0x01, 0x02, 0x04, 0x08, 0x10
-F_NAMESPACE, F_SET, F_DIGEST, F_PARTITIONS, F_DIGESTS, F_BATCH, F_FILTER = 0, 1, 4, 11, 12, 41, 43
-OP_READ, OP_WRITE, OP_ADD = 1, 2, 5
-NIL, INTEGER = 0, 1
-
-OK, NOT_FOUND, WRONG_GENERATION, PARAMETER, EXISTS, FULL, UNAVAILABLE = 0, 2, 3, 4, 5, 8, 11
-TOO_BIG, OVERLOAD, NO_NAMESPACE, FORBIDDEN, FILTERED_OUT = 13, 18, 20, 22, 27
-
-_HEADER = struct.Struct(">BBBBBBIIIHH")
-Bins = dict[bytes, tuple[int, bytes]]
-
-
-@dataclass
-class StoredRecord:
-    set_name: bytes
-    bins: Bins
-    generation: int
-    void_time: int  # seconds since 2010; 0: never
-
-    @property
-    def size(self) -> int:
-        return sum(len(name) + len(value) for name, (_, value) in self.bins.items())
-
-
-@dataclass
-class Operation:
-    code: int
-    kind: int
-    name: bytes
-    value: bytes
-
-
-@dataclass
-class Request:
-    info1: int
-    info2: int
-    info3: int
-    generation: int
-    ttl: int
-    fields: dict[int, bytes]
-    operations: list[Operation]
-
-
-class RefusedError(Exception):
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
 
 
 @dataclass
@@ -84,7 +94,12 @@ class StandIn:
     nsup_period: int = 120
     record_bytes_max: int = 1 << 20
     data_bytes: int = 1 << 30
+    default_ttl: int = 0
+    """Of records that are written without a time to live, in seconds; 0: they stay."""
     stop_writes: bool = False
+    stop_writes_percent: int = STOP_WRITES_PERCENT
+    write_refusal: int = 0
+    """The code that every write is refused with; 0: none is."""
     overload: bool = False
     partitions_lost: bool = False
     batch_silent: bool = False
@@ -96,6 +111,11 @@ class StandIn:
     port: int = 0
     cluster_key: str = field(default_factory=lambda: secrets.token_hex(6).upper())
     records: dict[bytes, StoredRecord] = field(default_factory=dict)
+    read_touch_percent: int = 0
+    """Over 0: a read that does not say otherwise prolongs its record."""
+    touches: int = 0
+    sets: set[bytes] = field(default_factory=set)
+    """Names that were ever used: none is given back."""
     evicted_objects: int = 0
     seconds_passed: int = 0
     batches: int = 0
@@ -206,7 +226,9 @@ class StandIn:
             facts = {
                 "objects": len(self.records),
                 "stop_writes": str(self.stop_writes).lower(),
+                STOP_WRITES_SETTING: self.stop_writes_percent,
                 "nsup-period": self.nsup_period,
+                "default-ttl": self.default_ttl,
                 "allow-ttl-without-nsup": "false",
                 "max-record-size": self.record_bytes_max,
                 "evicted_objects": self.evicted_objects,
@@ -214,9 +236,14 @@ class StandIn:
                 "data_used_bytes": sum(each.size for each in self.records.values()),
             }
             return ";".join(f"{key}={value}" for key, value in facts.items())
-        if name.startswith(f"sets/{self.namespace}/"):
-            chosen = [each for each in self.records.values() if each.set_name == name.rsplit("/", 1)[1].encode()]
-            return f"objects={len(chosen)}:data_used_bytes={sum(each.size for each in chosen)};"
+        if name == f"sets/{self.namespace}":
+            counts = Counter(each.set_name for each in self.records.values())
+            lines = [f"ns={self.namespace}:set={each.decode()}:objects={counts[each]}" for each in sorted(self.sets)]
+            return "".join(f"{line};" for line in lines)
+        command, _, given = name.partition(":")
+        if command in ("truncate", "set-config"):
+            parameters = dict(each.split("=", 1) for each in given.split(";") if "=" in each)
+            return self._told(command, parameters)
         known = {
             "node": "A1",
             "cluster-name": "null",
@@ -228,25 +255,40 @@ class StandIn:
         }
         return known.get(name, "ERROR:4:unrecognized command")
 
+    def _told(self, command: str, parameters: dict[str, str]) -> str:
+        if parameters.get("namespace") != self.namespace:
+            return "ERROR:4:bad namespace"
+        if command == "set-config":
+            if STOP_WRITES_SETTING not in parameters:
+                return "ERROR:4:bad parameter"
+            self.stop_writes_percent = int(parameters[STOP_WRITES_SETTING])
+            # A real one looks every ten seconds, and uses more than a hundredth of its memory.
+            self.stop_writes = 0 < self.stop_writes_percent <= 1
+            return "ok"
+        wanted = parameters.get("set", "").encode()
+        for digest in [key for key, each in self.records.items() if not wanted or each.set_name == wanted]:
+            del self.records[digest]
+        return "ok"
+
     def _message(self, body: bytes) -> bytes:
-        request = _request(body)
+        request = read_request(body)
         if F_BATCH in request.fields:
             return self._batch(request.fields[F_BATCH])
         if F_PARTITIONS in request.fields or F_DIGESTS in request.fields:
             return self._query(request)
-        return _answer(PARAMETER, info3=LAST)
+        return answer(PARAMETER, info3=LAST)
 
     def _batch(self, data: bytes) -> bytes:
         self.batches += 1
         if self.batch_silent:
-            return _answer(OK, info3=LAST)
+            return answer(OK, info3=LAST)
         answers = []
-        for index, digest, request in _batch_rows(data):
+        for index, digest, request in batch_rows(data):
             try:
                 answers.append(self._carry_out(index, digest, request))
             except RefusedError as refusal:
-                answers.append(_answer(refusal.code, index=index))
-        return b"".join(answers) + _answer(OK, info3=LAST)
+                answers.append(answer(refusal.code, index=index))
+        return b"".join(answers) + answer(OK, info3=LAST)
 
     # --- records -----------------------------------------------------------------------------------------------------
 
@@ -271,33 +313,43 @@ class StandIn:
         if not request.info2 & WRITE:
             if found is None:
                 raise RefusedError(NOT_FOUND)
+            self.touches += bool(self.read_touch_percent and found.void_time and request.ttl != NEVER)
             names = [each.name for each in request.operations if each.code == OP_READ]
             bins = found.bins if request.info1 & GET_ALL else {n: found.bins[n] for n in names if n in found.bins}
-            return _answer(OK, index=index, record=found, bins={} if request.info1 & NO_BINS else bins)
+            return answer(OK, index=index, record=found, bins={} if request.info1 & NO_BINS else bins)
         stored = self._write(digest, found, request)
         silent: Bins = {each.name: (NIL, b"") for each in request.operations if request.info2 & RESPOND_ALL}
-        return _answer(OK, index=index, record=stored, bins=silent)
+        return answer(OK, index=index, record=stored, bins=silent)
 
     def _write(self, digest: bytes, found: StoredRecord | None, request: Request) -> StoredRecord:
         if self.stop_writes:
             raise RefusedError(FULL)
-        if request.info2 & DELETE:
+        if self.write_refusal:
+            raise RefusedError(self.write_refusal)
+        if request.info2 & DELETE or not request.operations:
             raise RefusedError(PARAMETER)
+        replaces = request.info3 & (REPLACE | REPLACE_ONLY)
+        for each in request.operations:
+            if not 0 < len(each.name) <= BIN_BYTES_MAX:
+                raise RefusedError(BIN_NAME)
+            if replaces and (each.code == OP_ADD or each.kind == NIL):
+                raise RefusedError(PARAMETER)
         if request.info2 & CREATE_ONLY and found is not None:
             raise RefusedError(EXISTS)
         if request.info3 & (UPDATE_ONLY | REPLACE_ONLY) and found is None:
             raise RefusedError(NOT_FOUND)
         if request.info2 & GENERATION and (found.generation if found else 0) != request.generation:
             raise RefusedError(WRONG_GENERATION)
-        if F_FILTER in request.fields and found is not None and not _holds(request.fields[F_FILTER], found.bins):
+        if F_FILTER in request.fields and found is not None and not holds(request.fields[F_FILTER], found.bins):
             raise RefusedError(FILTERED_OUT)
-        if request.ttl not in (0, NEVER, KEEP_TTL) and not self.nsup_period:
+        set_name = request.fields.get(F_SET, b"")
+        if len(set_name) > SET_BYTES_MAX:
+            raise RefusedError(PARAMETER)
+        if set_name not in self.sets and len(self.sets) >= SETS_MAX:
             raise RefusedError(FORBIDDEN)
-        replaces = request.info3 & (REPLACE | REPLACE_ONLY)
+        void_time = self._void_time(request.ttl, found)
         bins = {} if found is None or replaces else dict(found.bins)
         for each in request.operations:
-            if len(each.name) > 15:
-                raise RefusedError(21)
             if each.code == OP_WRITE and each.kind == NIL:
                 bins.pop(each.name, None)
             elif each.code == OP_WRITE:
@@ -307,15 +359,26 @@ class StandIn:
                 total = int.from_bytes(before, signed=True) + int.from_bytes(each.value, signed=True)
                 bins[each.name] = (INTEGER, total.to_bytes(8, signed=True))
         generation = 1 if found is None else found.generation % 0xFFFF + 1
-        void_time = 0 if request.ttl in (0, NEVER) else self._now() + request.ttl
-        if request.ttl == KEEP_TTL and found is not None:
-            void_time = found.void_time
-        stored = StoredRecord(request.fields[F_SET], bins, generation, void_time)
+        stored = StoredRecord(set_name, bins, generation, void_time)
         if stored.size > self.record_bytes_max:
             raise RefusedError(TOO_BIG)
         self._journal.append((digest, found))
         self.records[digest] = stored
+        self.sets.add(set_name)
         return stored
+
+    def _void_time(self, ttl: int, found: StoredRecord | None) -> int:
+        """When a record that is written with this time to live ends."""
+        if ttl == KEEP_TTL and found is not None:
+            return found.void_time
+        if ttl == NEVER:
+            return 0
+        if ttl > TTL_SECONDS_MAX and ttl != KEEP_TTL:
+            raise RefusedError(PARAMETER)
+        seconds = self.default_ttl if ttl in (0, KEEP_TTL) else ttl
+        if seconds and not self.nsup_period:
+            raise RefusedError(FORBIDDEN)
+        return self._now() + seconds if seconds else 0
 
     def _query(self, request: Request) -> bytes:
         wanted = set(
@@ -324,12 +387,12 @@ class StandIn:
         resumed = {}
         digests = request.fields.get(F_DIGESTS, b"")
         for at in range(0, len(digests), 20):
-            resumed[_partition(digests[at : at + 20])] = digests[at : at + 20]
+            resumed[partition_of(digests[at : at + 20])] = digests[at : at + 20]
         condition = request.fields.get(F_FILTER)
         answers: list[bytes] = []
         by_partition: dict[int, list[bytes]] = {}
         for digest in sorted(self.records):
-            by_partition.setdefault(_partition(digest), []).append(digest)
+            by_partition.setdefault(partition_of(digest), []).append(digest)
         names = [each.name for each in request.operations]
         failing = self.scan_errors > 0
         self.scan_errors -= failing
@@ -342,15 +405,15 @@ class StandIn:
                     or digest <= resumed.get(partition, b"")
                 ):
                     continue
-                if condition is not None and not _holds(condition, found.bins):
+                if condition is not None and not holds(condition, found.bins):
                     continue
                 if failing and answers:
-                    return b"".join(answers) + _answer(OVERLOAD, info3=LAST)
+                    return b"".join(answers) + answer(OVERLOAD, info3=LAST)
                 bins = {name: found.bins[name] for name in names if name in found.bins} if names else found.bins
                 key = {F_NAMESPACE: self.namespace.encode(), F_SET: found.set_name, F_DIGEST: digest}
-                answers.append(_answer(OK, record=found, bins=bins, fields=key))
-            answers.append(_answer(OK, info3=PARTITION_DONE, generation=partition))
-        return b"".join(answers) + _answer(OK, info3=LAST)
+                answers.append(answer(OK, record=found, bins=bins, fields=key))
+            answers.append(answer(OK, info3=PARTITION_DONE, generation=partition))
+        return b"".join(answers) + answer(OK, info3=LAST)
 
 
 async def stop_listening(server: asyncio.Server) -> None:
@@ -363,110 +426,30 @@ async def stop_listening(server: asyncio.Server) -> None:
     server.close()
 
 
-def _partition(digest: bytes) -> int:
-    return int.from_bytes(digest[:2], "little") & (PARTITIONS - 1)
+async def _serve_until_told(stand_in: StandIn) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    await stand_in.start()
+    sys.stdout.write(f"{stand_in.address}\n")
+    sys.stdout.flush()
+    await stopped.wait()
+    await stand_in.stop()
 
 
-def _request(body: bytes) -> Request:
-    (size, info1, info2, info3, _, _, generation, ttl, _, fields, operations) = _HEADER.unpack_from(body)
-    found, at = _fields(body, size, fields)
-    ops, _ = _operations(body, at, operations)
-    return Request(info1, info2, info3, generation, ttl, found, ops)
+def main() -> None:
+    """Serves until SIGINT or SIGTERM; the first line that is printed is the address."""
+    parser = argparse.ArgumentParser(description="A test double of an Aerospike server.")
+    parser.add_argument("--port", type=int, default=0, help="0: one that is free")
+    parser.add_argument("--namespace", default="test")
+    parser.add_argument("--nsup-period", type=int, default=120, help="in seconds; 0: nothing is given back")
+    parser.add_argument("--default-ttl", type=int, default=0, help="in seconds; 0: none")
+    chosen = parser.parse_args()
+    stand_in = StandIn(
+        chosen.namespace, port=chosen.port, nsup_period=chosen.nsup_period, default_ttl=chosen.default_ttl
+    )
+    asyncio.run(_serve_until_told(stand_in))
 
 
-def _fields(body: bytes, at: int, count: int) -> tuple[dict[int, bytes], int]:
-    found = {}
-    for _ in range(count):
-        size, kind = struct.unpack_from(">IB", body, at)
-        found[kind] = body[at + 5 : at + 4 + size]
-        at += 4 + size
-    return found, at
-
-
-def _operations(body: bytes, at: int, count: int) -> tuple[list[Operation], int]:
-    found = []
-    for _ in range(count):
-        size, code, kind, _, name = struct.unpack_from(">IBBBB", body, at)
-        start = at + 8 + name
-        found.append(Operation(code, kind, body[at + 8 : start], body[start : at + 4 + size]))
-        at += 4 + size
-    return found, at
-
-
-def _batch_rows(data: bytes) -> Iterator[tuple[int, bytes, Request]]:
-    count, at = int.from_bytes(data[:4]), 5
-    request = Request(0, 0, 0, 0, 0, {}, [])
-    for _ in range(count):
-        index, digest, flags = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 24], data[at + 24]
-        at += 25
-        if flags != REPEAT:
-            if not flags & HAS_INFO:
-                raise ValueError("a batch row without its attributes")
-            info1, info2, info3 = data[at : at + 3]
-            at += 3 + bool(flags & HAS_INFO4)
-            generation = ttl = 0
-            if flags & HAS_GENERATION:
-                generation, at = int.from_bytes(data[at : at + 2]), at + 2
-            if flags & HAS_TTL:
-                ttl, at = int.from_bytes(data[at : at + 4]), at + 4
-            n_fields, n_operations = struct.unpack_from(">HH", data, at)
-            fields, at = _fields(data, at + 4, n_fields)
-            operations, at = _operations(data, at, n_operations)
-            request = Request(info1, info2, info3, generation, ttl, fields, operations)
-        yield index, digest, request
-
-
-def _answer(
-    code: int,
-    *,
-    info3: int = 0,
-    index: int = 0,
-    generation: int = 0,
-    record: StoredRecord | None = None,
-    bins: Bins | None = None,
-    fields: dict[int, bytes] | None = None,
-) -> bytes:
-    named = bins or {}
-    keyed = fields or {}
-    generation = record.generation if record else generation
-    void_time = record.void_time if record else 0
-    parts = [_HEADER.pack(22, 0, 0, info3, 0, code, generation, void_time, index, len(keyed), len(named))]
-    parts += [struct.pack(">IB", len(value) + 1, kind) + value for kind, value in keyed.items()]
-    for name, (kind, value) in named.items():
-        parts.append(struct.pack(">IBBBB", 4 + len(name) + len(value), OP_READ, kind, 0, len(name)) + name + value)
-    return b"".join(parts)
-
-
-def _holds(expression: bytes, bins: Bins) -> bool:
-    """Whether `bin == integer`, or several such joined by `and`, holds: [1, [81, type, name], value], [16, …]."""
-    parsed, rest = _unpack(expression)
-    if rest:
-        raise ValueError("bytes after the end of an expression")
-    return _is_true(parsed, bins)
-
-
-def _is_true(expression: object, bins: Bins) -> bool:
-    match expression:
-        case [1, [81, 1 | 2, bytes(name)], int(number)]:
-            return bins.get(name) == (INTEGER, number.to_bytes(8, signed=True))
-        case [16, *parts]:
-            return all(_is_true(part, bins) for part in parts)
-    raise ValueError(f"an expression that the stand-in does not know: {expression!r}")
-
-
-def _unpack(data: bytes) -> tuple[object, bytes]:
-    """One MessagePack value of those that expressions are made of, and what follows it."""
-    tag, rest = data[0], data[1:]
-    if tag < 0x80:
-        return tag, rest
-    if tag >> 4 == 0x9:
-        items = []
-        for _ in range(tag & 0xF):
-            item, rest = _unpack(rest)
-            items.append(item)
-        return items, rest
-    if tag >> 5 == 0b101:
-        return rest[: tag & 0x1F], rest[tag & 0x1F :]
-    sizes = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
-    size = sizes[tag]
-    return int.from_bytes(rest[:size], signed=tag >= 0xD0), rest[size:]
+if __name__ == "__main__":
+    main()

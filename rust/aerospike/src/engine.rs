@@ -82,6 +82,8 @@ pub struct Engine {
     record_bytes_max: AtomicUsize,
     /// Whether the server takes records with a time to live.
     pub(crate) expires: AtomicBool,
+    /// Whether a write was forbidden, so that the limits are to be learned again.
+    pub(crate) forbidden: AtomicBool,
     pub(crate) used: AtomicBool,
 }
 
@@ -107,6 +109,7 @@ impl Engine {
             clock_skew_ms: options.clock_skew_ms,
             record_bytes_max: AtomicUsize::new(0),
             expires: AtomicBool::new(false),
+            forbidden: AtomicBool::new(false),
             used: AtomicBool::new(true),
         })
     }
@@ -197,15 +200,20 @@ impl Engine {
                 bytes = 0;
                 let _permit = self.permit(deadline).await?;
                 let done = before(deadline, self.store.write(std::mem::take(&mut batch), deadline)).await;
-                written.extend(self.count(done)?);
+                let done = self.count(done)?;
+                if done.contains(&Written::Failed(Failure::Forbidden)) {
+                    self.forbidden.store(true, Ordering::Relaxed);
+                }
+                written.extend(done);
             }
         }
         Ok(written)
     }
 
-    fn count<T>(&self, outcome: Result<T, Failure>) -> Result<T, Failure> {
-        if outcome.is_err() {
+    pub(crate) fn count<T>(&self, outcome: Result<T, Failure>) -> Result<T, Failure> {
+        if let Err(failure) = &outcome {
             self.counters.failures.fetch_add(1, Ordering::Relaxed);
+            self.forbidden.fetch_or(*failure == Failure::Forbidden, Ordering::Relaxed);
         }
         outcome
     }

@@ -312,7 +312,9 @@ pub async fn upkeep(engine: Weak<Engine>) {
         }
         asked = Instant::now();
         let mut outcome = engine.guard.refresh(&engine.store).await;
-        if outcome.is_ok() && learned.is_none_or(|at| at.elapsed() > LIMITS) {
+        // A server whose expiry was turned off forbids a time to live, which is then no longer given.
+        let was_forbidden = engine.forbidden.swap(false, Ordering::Relaxed);
+        if outcome.is_ok() && (was_forbidden || learned.is_none_or(|at| at.elapsed() > LIMITS)) {
             if let Err(failure) = engine.connect(false).await {
                 outcome = Err(failure);
             }

@@ -164,10 +164,7 @@ impl Engine {
         .await;
         // Also what stopped early or failed: the nodes then stop sending.
         ranges.iter().for_each(|range| range.close());
-        if outcome.is_err() {
-            self.counters.failures.fetch_add(1, Ordering::Relaxed);
-        }
-        outcome
+        self.count(outcome)
     }
 
     /// Evicts the oldest rows of a namespace over its share. Returns: rows evicted.
@@ -227,6 +224,9 @@ impl Engine {
                 is_row.then_some((index, (slot, replaces(record))))
             })
             .collect();
+        if rows.is_empty() {
+            return Ok(0);
+        }
         // Counted before, as a loss must be.
         let lost = Tally { lost: i64::try_from(rows.len()).unwrap_or(0), ..Tally::default() };
         self.read(vec![], Some(self.count_write(place, epoch, lost)?), deadline).await?;

@@ -7,7 +7,7 @@ use aerospike::expressions::{eq, int_bin, int_val, Expression};
 use aerospike::operations::Operation;
 use aerospike::{
     AdminPolicy, AuthMode, BatchOperation, BatchPolicy, BatchReadPolicy, BatchWritePolicy, Bins, Client, ClientPolicy,
-    Concurrency, Expiration, GenerationPolicy, Key, Record, RecordExistsAction, ResultCode,
+    Concurrency, Expiration, GenerationPolicy, Key, ReadTouchTTL, Record, RecordExistsAction, ResultCode,
 };
 use parking_lot::Mutex;
 
@@ -132,6 +132,9 @@ impl Store {
             timeout: millis(self.settings.connect),
             max_conns_per_node: CONNECTIONS_PER_NODE_MAX,
             tend_interval: millis(TEND),
+            // Who calls has a breaker, which opens on a rate and tries again with one call; the client's would refuse reads
+            // because writes ran out of time.
+            max_error_rate: 0,
             ..ClientPolicy::default()
         };
         let client = Arc::new(Client::new(&policy, &self.settings.hosts).await?);
@@ -178,7 +181,8 @@ impl Store {
             return Ok(Vec::new());
         }
         let reads = wanted.len();
-        let policy = BatchReadPolicy::default();
+        // A server that prolongs what is read would write at each look-up, and the row's own time runs out all the same.
+        let policy = BatchReadPolicy { read_touch_ttl: ReadTouchTTL::DontReset, ..BatchReadPolicy::default() };
         let mut operations: Vec<_> =
             wanted.into_iter().map(|(key, bins)| BatchOperation::read(&policy, key, bins)).collect();
         operations.extend(beside.map(write_operation));

@@ -221,7 +221,7 @@ impl Engine {
         let _permit = self.permit(deadline).await?;
         let never = !self.expires.load(Ordering::Relaxed);
         let work = self.heads.change(&self.store, &self.guard, place, (now_ms, never), deadline, plan);
-        let renewed = before(deadline, work).await?;
+        let renewed = self.count(before(deadline, work).await)?;
         self.heads.learn_epoch(place, renewed.epoch);
         if renewed.begun {
             self.counters.epochs.fetch_add(1, Ordering::Relaxed);

@@ -135,6 +135,75 @@ async def test_a_batch_that_is_not_answered_whole_is_an_error(bench: Bench, stan
     assert await look(engine) == document()
 
 
+@pytest.mark.parametrize(("code", "cause"), [(9, "timeout"), (14, "overload"), (18, "overload"), (22, "forbidden")])
+async def test_rows_are_served_while_every_write_is_refused(
+    bench: Bench, stand_in: StandIn, code: int, cause: str
+) -> None:
+    engine = await bench.open()
+    await put(engine)
+    stand_in.write_refusal = code
+    for _ in range(150):
+        assert await softly(engine.mark(1, "ns", [KEY], MARK_SECONDS)) == cause
+    assert await look(engine) == document()
+    assert await engine.lookup_many("ns", [KEY, b"\x02x"], PLAIN) == [document(), 0]
+    assert await softly(engine.mark(2, "ns", None, MARK_SECONDS)) == cause
+    stand_in.write_refusal = 0
+    await engine.mark(1, "ns", [KEY], MARK_SECONDS)
+    await engine.settle(1, "ns", [KEY], APPLIED)
+    await put(engine, t=2)
+
+
+async def test_calls_that_ran_out_of_time_make_no_later_one_fail(bench: Bench) -> None:
+    engine = await bench.open(timeout_seconds=0.1)
+    await put(engine)
+    bench.proxy.hang()
+    causes = set()
+    for _ in range(5):
+        causes.update(await asyncio.gather(*(softly(look(engine)) for _ in range(60))))
+    bench.proxy.go_on()
+    await recovered(engine)
+    assert "backoff" not in causes
+    assert await look(engine) == document()
+
+
+@pytest.mark.parametrize("nsup_period", [120, 0])
+async def test_the_servers_own_time_to_live_is_never_used(bench: Bench, stand_in: StandIn, nsup_period: int) -> None:
+    stand_in.default_ttl, stand_in.nsup_period = 1, nsup_period
+    engine = await bench.open()
+    await put(engine)
+    await engine.mark(1, "ns", [b"\x02b"], MARK_SECONDS)
+    await engine.mark(2, "ns", None, MARK_SECONDS)
+    await engine.settle(2, "ns", None, WriteOutcome.REFUSED)
+    await engine.owe(7, None)
+    await engine.owe(7, [])
+    stand_in.seconds_passed += 2
+    assert await look(engine) == document()
+    assert await engine.settle(1, "ns", [b"\x02b"], WriteOutcome.REFUSED)
+
+
+async def test_a_server_whose_expiry_is_turned_off_is_noticed_at_the_first_refusal(
+    bench: Bench, stand_in: StandIn
+) -> None:
+    engine = await bench.open()
+    await put(engine)
+    stand_in.nsup_period = 0
+    assert await softly(engine.mark(1, "ns", [KEY], MARK_SECONDS)) == "forbidden"
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await softly(engine.mark(1, "ns", [KEY], MARK_SECONDS)) is not None:
+            await asyncio.sleep(POLL_SECONDS)
+    await engine.settle(1, "ns", [KEY], APPLIED)
+    await put(engine, t=2)
+
+
+async def test_a_look_up_prolongs_nothing(bench: Bench, stand_in: StandIn) -> None:
+    stand_in.read_touch_percent = 80
+    engine = await bench.open()
+    await put(engine)
+    assert await look(engine) == document()
+    assert await engine.lookup_many("ns", [KEY], PLAIN) == [document()]
+    assert stand_in.touches == 0
+
+
 async def test_a_row_larger_than_a_record_may_be_is_lost_and_nothing_else(bench: Bench) -> None:
     engine = await bench.open()
     largest = int((await namespace_facts(bench)).get("max-record-size", "0")) or 1 << 20

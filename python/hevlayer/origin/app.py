@@ -44,12 +44,27 @@ class OriginApp:
         self._faults = FaultBook(config.faults)
         self._control = ControlRoutes(self._faults, engine) if config.control else None
         self._threads = ThreadPoolExecutor(config.threads, thread_name_prefix="origin")
+        self._begun: dict[object, float] = {}
+
+    @property
+    def oldest_begun(self) -> float | None:
+        """When the oldest request that is still being carried out began, in the loop's seconds. A caller that went away
+        does not end it: what the engine has been given it does."""
+        return min(list(self._begun.values()), default=None)
 
     async def handle(self, request: Request) -> Response:
         """Answers one request.
 
         Raises: AbortConnection: a fault asks for a reset.
         """
+        token = object()
+        self._begun[token] = asyncio.get_running_loop().time()
+        try:
+            return await self._handle(request)
+        finally:
+            del self._begun[token]
+
+    async def _handle(self, request: Request) -> Response:
         if self._control is not None and request.path.startswith("/_origin/"):
             return await self._control.handle(request)
         if not _has_bearer(request):
@@ -73,8 +88,10 @@ class OriginApp:
             if error.status == 413:
                 return codec.respond_error(413, codec.too_large(bytes_max).message)
             return codec.respond_error(error.status, f"💔 {error.message}")
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._call_engine, request, matched, body)
+        job = self._threads.submit(self._call_engine, request, matched, body)
+        self._begun[job] = asyncio.get_running_loop().time()
+        job.add_done_callback(lambda done: self._begun.pop(done, None))
+        return await asyncio.wrap_future(job)
 
     def _call_engine(self, request: Request, matched: Matched, body: bytes) -> Response:
         """Runs in a thread: a body may take a second to inflate and parse."""

@@ -29,6 +29,11 @@ class RunningOrigin:
         host = self._config.host
         return f"http://[{host}]:{self._server.port}" if ":" in host else f"http://{host}:{self._server.port}"
 
+    @property
+    def oldest_begun(self) -> float | None:
+        """When the oldest request that is still being carried out began, in the loop's seconds."""
+        return self._app.oldest_begun
+
     async def close(self) -> bool:
         """Finishes what is in flight for at most `drain_seconds`, then closes the data. Returns whether all of it was
         finished. What the engine has begun is finished in any case."""

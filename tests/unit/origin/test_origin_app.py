@@ -60,10 +60,11 @@ class RecordingClock(SystemClock):
 
 
 class Front:
-    def __init__(self, engine, clock, port):
+    def __init__(self, engine, clock, port, app):
         self.engine = engine
         self.clock = clock
         self.port = port
+        self.app = app
 
     async def raw(self, method, path, body=b"", headers=None):
         """Everything the server sent until it closed the connection; ConnectionResetError when it reset it."""
@@ -97,7 +98,7 @@ async def running(**settings):
     app = OriginApp(engine, OriginConfig(data_dir=Path(), **{"control": True, **settings}), clock)
     server = await serve(app.handle)
     try:
-        yield Front(engine, clock, server.port)
+        yield Front(engine, clock, server.port, app)
     finally:
         await server.close()
         app.close()
@@ -260,3 +261,20 @@ async def test_the_control_route_refuses_by_name(front, method, path, body, stat
 async def test_the_control_route_is_off_unless_asked_for():
     async with running(control=False) as front:
         assert (await front.call("GET", "/_origin/faults"))[0] == 404
+
+
+async def test_what_a_caller_that_went_away_began_is_still_under_way(front):
+    before = asyncio.get_running_loop().time()
+    assert front.app.oldest_begun is None
+    front.engine.gate = threading.Event()
+    call = asyncio.create_task(front.call(*WRITE))
+    await asyncio.to_thread(front.engine.entered.acquire, timeout=WAIT_SECONDS)
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    after = asyncio.get_running_loop().time()
+    # Another one, which ends the loop's turns that the first one's end would take.
+    assert (await front.raw("GET", "/none")).startswith(b"HTTP/1.1 404")
+    assert before <= front.app.oldest_begun <= after
+    front.engine.gate.set()
+    await asyncio.to_thread(front.app.close)
+    assert front.app.oldest_begun is None

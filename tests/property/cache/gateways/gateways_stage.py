@@ -14,7 +14,7 @@ from hevlayer.gateway.config import GatewayConfig
 from hevlayer.http.client import HttpClient, Origin
 from hevlayer.origin.config import OriginConfig
 from hevlayer.origin.faults import FaultConfig, decode_faults
-from hevlayer.origin.process import start_origin
+from hevlayer.origin.process import RunningOrigin, start_origin
 from hevlayer.testing.doccache_twin import TwinEngine, TwinStore
 
 KEY = "layer_test_key"
@@ -66,10 +66,19 @@ class Caller:
 
 
 class Stage:
-    def __init__(self, gateways: list[Gateway], callers: list[Caller], origin: Caller) -> None:
+    def __init__(self, gateways: list[Gateway], callers: list[Caller], origin: Caller, upstream: RunningOrigin) -> None:
         self.gateways = gateways
         self.callers = callers
         self.origin = origin
+        self._upstream = upstream
+
+    def carries_out(self, since: float) -> bool:
+        """Whether the origin is still at a request that reached it before then, in the loop's seconds.
+
+        On a busy machine that can be long after whoever sent it gave it up.
+        """
+        oldest = self._upstream.oldest_begun
+        return oldest is not None and oldest <= since
 
     async def polled(self, namespace: str = NAMESPACE) -> None:
         """Until every gateway has heard of the namespace's schema in polls that begin from now on, and until it has
@@ -129,4 +138,4 @@ async def staged(
             callers.append(caller)
         around = Caller(origin.url, "tpuf_test")
         stack.push_async_callback(around.close)
-        yield Stage(made, callers, around)
+        yield Stage(made, callers, around, origin)

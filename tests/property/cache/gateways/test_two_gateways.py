@@ -23,7 +23,7 @@ IDS = 12
 GROUPS = 4
 WORKERS = 6
 CALLS = 900
-# A write that was cut off has been committed by then, or never will be: the longest fault is half of it.
+# A write that was cut off has reached the origin by then, or never will: the longest fault is half of it.
 LATE_SECONDS = 2 * WRITE_SECONDS
 ABSENT: Row = {}
 SCHEMA = {"title": "string", "group": "int", "version": "int", "patched": "int"}
@@ -198,7 +198,14 @@ class Ledger:
     async def resolve(self) -> None:
         """Looks around the gateways what became of writes with an unknown outcome."""
         horizon = asyncio.get_running_loop().time() - self.late_seconds
-        entries = [each for each in self.entries if each.since is not None and each.since < horizon and not each.busy]
+        entries = [
+            each
+            for each in self.entries
+            if each.since is not None
+            and each.since < horizon
+            and not each.busy
+            and not self.stage.carries_out(each.since)
+        ]
         if not entries:
             await asyncio.sleep(0.005)
             return

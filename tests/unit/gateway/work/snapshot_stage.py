@@ -54,3 +54,13 @@ async def outcomes(stage, outcome):
     text = (await stage.call("GET", "/metrics", headers=())).body.decode()
     name = f'layer_snapshot_duration_seconds_count{{namespace="films",outcome="{outcome}"}} '
     return sum(int(float(line.removeprefix(name))) for line in text.splitlines() if line.startswith(name))
+
+
+async def until_outcome(stage, outcome, number=1):
+    """A body is there for others before the writer has counted it."""
+
+    async def counted():
+        return await outcomes(stage, outcome) >= number
+
+    await stage.until(counted)
+    assert await outcomes(stage, outcome) == number

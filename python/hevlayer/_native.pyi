@@ -669,7 +669,8 @@ class DocScan:
 
 @final
 class DocCachePending(Generic[_T]):
-    """A change that was handed to the engine's writer and is not made yet; it is made whether or not anyone asks."""
+    """A change that was handed to the engine's writer and is not made yet; it is made whether or not anyone asks, once
+    the writer was told to `begin`."""
 
     def result(self) -> _T | None:
         """What the change answers with, once; None while it is not made. May raise DocCacheError."""
@@ -803,8 +804,9 @@ class DocCacheEngine:
 
     def lookup_many(
         self, namespace: str, keys: list[bytes], projection: DocProjection, now_ms: int, *, wait: bool
-    ) -> list[bytes | int] | None:
-        """As `lookup`, in the order of the keys, without `id_type`; None: one of them would have to wait."""
+    ) -> tuple[list[bytes | int], int] | None:
+        """As `lookup`, in the order of the keys, without `id_type`, all at one moment, and how many documents were
+        found; None: one of them would have to wait."""
 
     def fill(
         self,
@@ -840,6 +842,12 @@ class DocCacheEngine:
         in_place: bool,
     ) -> bool | DocCachePending[bool]:
         """`outcome` is `applied`, `refused` or `unknown`. False: the mark is not there any more."""
+
+    def begin(self) -> None:
+        """Has the writer begin with the changes that are not waited for in place."""
+
+    def set_bell(self, descriptor: int) -> None:
+        """An event (`os.eventfd`) to raise when a change was made whose `result` was asked for in vain."""
 
     def beneath(self, namespace: str, keys: list[bytes]) -> DocRows:
         """The rows beneath marks, of ids that only one write has marked. Releases the GIL and waits for the disk."""

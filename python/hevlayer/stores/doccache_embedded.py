@@ -1,8 +1,9 @@
 """The embedded engine: the Rust engine on a local directory that processes share, with a time budget around every call.
 
 Look-ups of what is in memory are made in place: a thread would cost ten times what they do. Changes are handed to the
-engine's own writer and waited for a moment in place, then by looking again; what would wait for the disk is given to a
-thread. No call is awaited for longer than its budget.
+engine's own writer and waited for a moment in place if nothing else is under way, else until it rings
+(`doccache_changes.py`); what would wait for the disk is given to a thread. No call is awaited for longer than its
+budget.
 
 A directory that cannot be used is no reason to stop: every call fails softly until it can be, and is tried again.
 """
@@ -29,6 +30,7 @@ from hevlayer.kernels.doccache import (
 )
 from hevlayer.kernels.filters import CancelFlag, FilterRefusedError, FilterSchema, ScanStoppedError
 from hevlayer.kernels.http import RequestHead
+from hevlayer.stores.doccache_changes import Changes
 from hevlayer.stores.doccache_columns import BUILD_SECONDS_MAX, BuiltColumns, ColumnFile, NamespaceColumns
 from hevlayer.stores.doccache_engine import (
     UNKNOWN_WRITE_SECONDS,
@@ -62,9 +64,6 @@ BUDGET_KEYS = 500
 CLOSE_SECONDS = 30.0
 # How often a directory that could not be used is tried again.
 REOPEN_SECONDS = 5.0
-# How soon a change is looked at again that was not made in a moment; it doubles up to the longer one.
-LOOK_AGAIN_SECONDS = 0.001
-LOOK_AGAIN_SECONDS_MAX = 0.008
 # A ticket is the engine's own, which has so many bits, under the number of the directory's opening in this process.
 TICKET_BITS = 63
 _OPENINGS = itertools.count(1)
@@ -103,6 +102,7 @@ class EmbeddedEngine:
         """Tokens of writes between their mark and their settle."""
         self._closed = False
         self._native: DocCacheEngine | None = None
+        self._changes: Changes | None = None
         self._problem = ""
         self._tried = float("-inf")
         self._connects = 0
@@ -176,6 +176,7 @@ class EmbeddedEngine:
             native.owe(owner, namespaces)
         self._connects += 1
         self._opening = next(_OPENINGS) << TICKET_BITS
+        self._changes = Changes(native)
         self._native = native
 
     def _door(self) -> DocCacheEngine:
@@ -191,10 +192,16 @@ class EmbeddedEngine:
         if error.args[0] == "broken" and not self._closed:
             self._problem = str(error.args[1])
             broken, self._native = self._native, None
+            self._end_changes()
             if broken is not None:
                 # Its end waits for its writer; the directory is opened again once everyone has let go of it.
                 self._threads.submit(broken.close, self._now_ms())
         return CacheUnavailableError(str(error.args[1]), fields={"cause": error.args[0]})
+
+    def _end_changes(self) -> None:
+        changes, self._changes = self._changes, None
+        if changes is not None:
+            changes.close()
 
     # --- reads -------------------------------------------------------------------------------------------------------
 
@@ -463,6 +470,7 @@ class EmbeddedEngine:
             if native is not None:
                 await self._in_thread(lambda: native.close(self._now_ms()), seconds=CLOSE_SECONDS)
         finally:
+            self._end_changes()
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._scan_threads.shutdown(wait=False, cancel_futures=True)
             self._build_thread.shutdown(wait=False, cancel_futures=True)
@@ -484,25 +492,16 @@ class EmbeddedEngine:
             made = call(in_place=is_small and not self._changing and len(self._writes) <= 1)
             if not isinstance(made, DocCachePending):
                 return made
+            native, changes = self._native, self._changes
+            if native is None or changes is None:
+                raise CacheUnavailableError("the document cache is closed", fields={"cause": "closed"})
             self._changing += 1
             try:
-                return await self._changed(made, self._budget(keys))
+                return await changes.made(native, made, self._budget(keys))
             finally:
                 self._changing -= 1
         except DocCacheError as error:
             raise self._failed(error) from error
-
-    @staticmethod
-    async def _changed(made: "DocCachePending[T]", seconds: float) -> T:
-        loop = asyncio.get_running_loop()
-        until, pause = loop.time() + seconds, LOOK_AGAIN_SECONDS
-        while loop.time() < until:
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LOOK_AGAIN_SECONDS_MAX)
-            found = made.result()
-            if found is not None:
-                return found
-        raise CacheUnavailableError("the document cache did not answer within its time budget")
 
     async def _in_thread(
         self,
@@ -522,8 +521,8 @@ class EmbeddedEngine:
             raise CacheUnavailableError("the document cache is closed") from error
         # A call that ran over its budget still occupies a thread, so it counts until it is over.
         future.add_done_callback(self._over)
-        done, _ = await asyncio.wait((future,), timeout=seconds or self._budget(keys))
-        if not done:
+        await _until_done(future, seconds or self._budget(keys))
+        if not future.done():
             raise CacheUnavailableError("the document cache did not answer within its time budget")
         try:
             return future.result()
@@ -536,5 +535,26 @@ class EmbeddedEngine:
             future.exception()
 
 
-def _opened(found: "Sequence[bytes | Ticket]", opening: int) -> list[bytes | Ticket]:
-    return [each + opening if isinstance(each, int) and each > 0 else each for each in found]
+async def _until_done(future: "asyncio.Future[T]", seconds: float) -> None:
+    """Waits for a future, at most for so long; it goes on in any case."""
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    timer = loop.call_later(seconds, wake)
+    future.add_done_callback(wake)
+    try:
+        await waiter
+    finally:
+        timer.cancel()
+        future.remove_done_callback(wake)
+
+
+def _opened(found: "tuple[list[bytes | Ticket], int]", opening: int) -> list[bytes | Ticket]:
+    looked, hits = found
+    if hits == len(looked):
+        return looked
+    return [each + opening if isinstance(each, int) and each > 0 else each for each in looked]

@@ -514,9 +514,15 @@ impl<'e> Change<'e> {
         Ok(Some(Known::Row(slot)))
     }
 
-    /// Puts a row in place of whatever is known of an id that is not marked; false when it cannot be kept.
-    pub fn put(&mut self, namespace: &mut Namespace, key: &[u8], content: Content<'_>, filled_ms: u64) -> Result<bool> {
-        let found = self.entry(namespace.number, key)?;
+    /// Puts a row in place of what was `found` of an id that is not marked; false when it cannot be kept.
+    pub fn put(
+        &mut self,
+        namespace: &mut Namespace,
+        key: &[u8],
+        found: Option<Entry>,
+        content: Content<'_>,
+        filled_ms: u64,
+    ) -> Result<bool> {
         let Some(known) = self.place(namespace, key, content, filled_ms)? else {
             return Ok(false);
         };

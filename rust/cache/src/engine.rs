@@ -14,17 +14,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::change::Key;
-use crate::entry::{self, Entry, Glance, Known, Meta, Namespace, Slot};
+use crate::entry::{self, Entry, Known, Meta, Namespace};
 use crate::error::CacheError;
 use crate::frame::Frame;
 use crate::home::{self, Home};
 use crate::lmdb::{Read, Table};
-use crate::record::{IdType, Projection, Record};
+use crate::record::Record;
 use crate::rows::Rows;
-use crate::segments::Mapping;
 use crate::shared;
-use crate::writer::{epoch_of, Call, Pending, Reply, Writer, KEY_BYTES_MAX};
-use hevlayer_doc::View;
+use crate::writer::{epoch_of, Call, Pending, Reply, Writer};
 
 /// How long a caller that must not wait waits for a call that was handed over.
 pub const MOMENT: Duration = Duration::from_micros(300);
@@ -32,8 +30,6 @@ pub const MOMENT: Duration = Duration::from_micros(300);
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long the end of an engine waits for its writer, whose disk may hang.
 const STOP_MAX: Duration = Duration::from_secs(5);
-/// Snapshots that a look-up takes: marks may end and rows may move while it looks.
-const ATTEMPTS: usize = 3;
 
 type Result<T> = std::result::Result<T, CacheError>;
 
@@ -47,18 +43,6 @@ pub struct Options {
     pub ttl_ms: u64,
     /// How long a write without a definite outcome may still take effect.
     pub unknown_write_ms: u64,
-}
-
-/// What a look-up gives.
-#[derive(Debug)]
-pub enum Lookup {
-    /// The document as JSON text.
-    Hit(Vec<u8>),
-    /// A ticket: over 0, what a read that begins now finds may be filled with it; under 0 it may not, since a write is
-    /// open; 0 says nothing.
-    Ticket(i64),
-    /// The answer needs the disk, or the writer for longer than a moment.
-    WouldWait,
 }
 
 /// What is held of a namespace.
@@ -87,16 +71,6 @@ pub struct Stats {
     pub evicted_segments: u64,
     pub refused_fills: u64,
     pub io_errors: u64,
-}
-
-/// What the index says of an id.
-pub(crate) enum Found {
-    Row(u32, Slot),
-    /// A row that is too old.
-    Expired(Slot, i64),
-    Ticket(i64),
-    /// A write is in the way whose time is over.
-    Overdue,
 }
 
 /// One gateway's engine. Several, of this and other processes, may share a directory.
@@ -190,6 +164,26 @@ impl Engine {
         self.writer.submit(call)
     }
 
+    /// As [`Engine::submit`], for [`Engine::begin`] to be called once several changes are queued: they share a
+    /// transaction.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub fn queue(&self, call: Call) -> Result<Pending> {
+        self.check()?;
+        self.writer.queue(call)
+    }
+
+    /// Has the writer begin with what is queued.
+    pub fn begin(&self) {
+        self.writer.begin();
+    }
+
+    /// An event's descriptor (`eventfd`) that is raised when a change was made whose caller looked for it in vain.
+    pub fn set_bell(&self, bell: std::fs::File) {
+        self.writer.set_bell(bell);
+    }
+
     /// Makes a change and waits for it.
     ///
     /// # Errors
@@ -206,132 +200,12 @@ impl Engine {
         read
     }
 
-    fn find(&self, txn: &Read<'_>, name: &str, key: &[u8], now_ms: u64) -> Result<Found> {
-        let shared = &self.writer.home.store.shared;
-        if key.len() > KEY_BYTES_MAX || shared.is_owed(shared::name_hash(name)) {
-            return Ok(Found::Ticket(0));
-        }
-        let Some(glance) = txn.get(Table::Facts, &entry::namespace_key(name))?.map(Namespace::glance).transpose()?
-        else {
-            return Ok(Found::Ticket(self.fresh_ticket(txn, now_ms)));
-        };
-        // Read after the snapshot was taken, so never older than it.
-        let generation = |glance: &Glance| shared.touched(shared::hash(glance.number, key)).max(glance.fence);
-        let entry = txn.get(Table::Ids, &entry::id_key(glance.number, key))?.map(Entry::decode).transpose()?;
-        if glance.is_closed || matches!(entry, Some(Entry::Guard { .. })) {
-            return Ok(if has_overdue(txn, now_ms)? {
-                Found::Overdue
-            } else {
-                Found::Ticket(-ticket(generation(&glance)))
-            });
-        }
-        let seen = if now_ms < shared.quiet_until_ms() { 0 } else { ticket(generation(&glance).min(txn.id())) };
-        match entry {
-            Some(Entry::Known(Known::Row(slot))) if slot.epoch == glance.epoch => {
-                if now_ms.saturating_sub(slot.filled_ms) >= self.writer.ttl_ms.load(Ordering::Relaxed) {
-                    return Ok(Found::Expired(slot, seen));
-                }
-                Ok(Found::Row(glance.number, slot))
-            }
-            _ => Ok(Found::Ticket(seen)),
-        }
-    }
-
     /// A ticket of a moment, good for every id that is not touched after it.
-    fn fresh_ticket(&self, txn: &Read<'_>, now_ms: u64) -> i64 {
+    pub(crate) fn fresh_ticket(&self, txn: &Read<'_>, now_ms: u64) -> i64 {
         if now_ms < self.writer.home.store.shared.quiet_until_ms() {
             return 0;
         }
         ticket(txn.id())
-    }
-
-    /// Looks one document up and projects it. Without `wait` it waits neither for the disk nor for the writer.
-    ///
-    /// # Errors
-    /// [`CacheError::Corrupt`] when the row is damaged; it is missing from then on.
-    pub fn lookup(
-        &self,
-        namespace: &str,
-        key: &[u8],
-        projection: &Projection,
-        id_type: Option<IdType>,
-        now_ms: u64,
-        wait: bool,
-    ) -> Result<Lookup> {
-        self.check()?;
-        let store = &self.writer.home.store;
-        for _ in 0..ATTEMPTS {
-            let found = self.find(&self.read()?, namespace, key, now_ms)?;
-            let (number, slot) = match found {
-                Found::Row(number, slot) => (number, slot),
-                Found::Ticket(ticket) => return Ok(Lookup::Ticket(ticket)),
-                Found::Expired(slot, ticket) => {
-                    let is_gone = self.drop_row(namespace, key, &slot, wait)?;
-                    return Ok(if is_gone { Lookup::Ticket(ticket) } else { Lookup::WouldWait });
-                }
-                Found::Overdue => {
-                    let patience = if wait { WAIT_MAX } else { MOMENT };
-                    match self.submit(Call::Expire { now_ms })?.wait(patience) {
-                        Some(ended) => drop(ended?),
-                        None => return Ok(Lookup::WouldWait),
-                    }
-                    continue;
-                }
-            };
-            let mapping = match store.segments.mapping(slot.place.segment) {
-                Ok(mapping) => mapping,
-                // The row was evicted after the snapshot: the next one knows.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let is_near = |mapping: &Mapping, bytes| store.segments.is_resident(mapping, slot.place, bytes, now_ms);
-            match document(&mapping, &slot, number, key, projection, id_type, (!wait).then_some(&is_near)) {
-                Ok(Some(text)) => {
-                    store.shared.note_read(shared::hash(number, key));
-                    return Ok(Lookup::Hit(text));
-                }
-                Ok(None) => return Ok(Lookup::WouldWait),
-                Err(error) => {
-                    if !self.drop_row(namespace, key, &slot, wait)? {
-                        return Ok(Lookup::WouldWait);
-                    }
-                    self.writer.counters.io_errors.fetch_add(1, Ordering::Relaxed);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(Lookup::Ticket(0))
-    }
-
-    /// Has the kernel read the rows of these keys, all at once, as far as they are not in memory: a batch then waits for
-    /// the disk once, not for each of its rows.
-    ///
-    /// # Errors
-    /// The directory is broken, or the index cannot be read.
-    pub fn prefetch(&self, namespace: &str, keys: &[Vec<u8>], now_ms: u64) -> Result<()> {
-        self.check()?;
-        let txn = self.read()?;
-        for key in keys {
-            let Found::Row(_, slot) = self.find(&txn, namespace, key, now_ms)? else { continue };
-            // A row that was evicted after the snapshot is met again by its look-up.
-            if let Ok(mapping) = self.writer.home.store.segments.mapping(slot.place.segment) {
-                let bytes = length(slot.bytes());
-                if !mapping.is_resident(slot.place.offset, bytes) {
-                    mapping.will_need(slot.place.offset, bytes);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Has a row that cannot be served forgotten, so that who asks next what was lost hears of it; false when that takes
-    /// longer than a moment.
-    fn drop_row(&self, namespace: &str, key: &[u8], slot: &Slot, wait: bool) -> Result<bool> {
-        let call = Call::Evict { namespace: namespace.into(), key: key.into(), place: slot.place };
-        match self.submit(call)?.wait(if wait { WAIT_MAX } else { MOMENT }) {
-            Some(ended) => ended.map(|_| true),
-            None => Ok(false),
-        }
     }
 
     /// The rows beneath the marks of a write, of ids that no other write touched.
@@ -377,7 +251,7 @@ impl Engine {
     pub fn begin_fill(&self, namespace: &str, now_ms: u64) -> Result<i64> {
         self.check()?;
         let txn = self.read()?;
-        if self.writer.home.store.shared.is_owed(shared::name_hash(namespace)) {
+        if self.writer.home.store.shared.owes(namespace) {
             return Ok(0);
         }
         if self.namespace(&txn, namespace)?.is_some_and(|facts| facts.closed_by > 0) {
@@ -469,7 +343,7 @@ impl Engine {
 
     /// Whether any engine of the directory owes a namespace: nothing of it may be shown.
     pub fn is_owed(&self, namespace: &str) -> bool {
-        self.writer.home.store.shared.is_owed(shared::name_hash(namespace))
+        self.writer.home.store.shared.owes(namespace)
     }
 
     /// The longest life of a row from its fill.
@@ -550,58 +424,12 @@ impl Drop for Engine {
     }
 }
 
-fn ticket(generation: u64) -> i64 {
+pub(crate) fn ticket(generation: u64) -> i64 {
     i64::try_from(generation).unwrap_or(i64::MAX - 1) + 1
 }
 
 pub(crate) fn length(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
-}
-
-fn has_overdue(txn: &Read<'_>, now_ms: u64) -> Result<bool> {
-    let mut found = false;
-    txn.walk(Table::Facts, &[entry::DEADLINE], &[], |key, _| {
-        found = entry::deadline_of(key)?.0 <= now_ms;
-        Ok(false)
-    })?;
-    Ok(found)
-}
-
-type IsNear<'a> = dyn Fn(&Mapping, usize) -> bool + 'a;
-
-/// Reads and projects a row. The tail is read only when it is asked for. `is_near` says whether that many bytes from the
-/// row's start are in memory: with it, None when they are not; without it the disk is waited for.
-fn document(
-    mapping: &Mapping,
-    slot: &Slot,
-    number: u32,
-    key: &[u8],
-    projection: &Projection,
-    id_type: Option<IdType>,
-    is_near: Option<&IsNear<'_>>,
-) -> Result<Option<Vec<u8>>> {
-    let offset = slot.place.offset;
-    let bytes = mapping.bytes(offset, length(slot.bytes()))?;
-    let prefix = slot.prefix_bytes as usize;
-    match is_near {
-        Some(is_near) if !is_near(mapping, prefix) => return Ok(None),
-        None if !mapping.is_resident(offset, prefix) => mapping.will_need(offset, bytes.len()),
-        _ => {}
-    }
-    let frame = Frame::read(bytes)?;
-    if frame.header.namespace != number || frame.key != key || frame.header.frame_bytes() != bytes.len() {
-        return Err(CacheError::Corrupt);
-    }
-    let mut view = View::new(frame.head, None)?;
-    if view.needs_tail(projection) {
-        if is_near.is_some_and(|is_near| !is_near(mapping, bytes.len())) {
-            return Ok(None);
-        }
-        view = View::new(frame.head, Some(frame.tail()?))?;
-    }
-    let mut out = Vec::with_capacity(bytes.len() + 64);
-    view.write(projection, id_type, &mut out);
-    Ok(Some(out))
 }
 
 /// Has the next to open a directory begin empty, for a process that cannot open it itself.

@@ -117,13 +117,24 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// [`CacheError::Corrupt`]
     pub fn read(bytes: &'a [u8]) -> Result<Self, CacheError> {
-        let header = Header::read(bytes).ok_or(CacheError::Corrupt)?;
-        let prefix = bytes.get(..header.prefix_bytes()).ok_or(CacheError::Corrupt)?;
-        let (key, head) = prefix[HEADER..].split_at(usize::from(header.key_bytes));
+        let frame = Self::read_again(bytes)?;
+        let prefix = &bytes[..frame.header.prefix_bytes()];
         let stored = u32::from_le_bytes([prefix[32], prefix[33], prefix[34], prefix[35]]);
         if check(prefix) != stored {
             return Err(CacheError::Corrupt);
         }
+        Ok(frame)
+    }
+
+    /// Reads a frame that was verified before; only its lengths are looked at.
+    ///
+    /// # Errors
+    /// [`CacheError::Corrupt`]
+    pub fn read_again(bytes: &'a [u8]) -> Result<Self, CacheError> {
+        let header = Header::read(bytes).ok_or(CacheError::Corrupt)?;
+        let prefix = bytes.get(..header.prefix_bytes()).ok_or(CacheError::Corrupt)?;
+        let (key, head) =
+            prefix[HEADER..].split_at_checked(usize::from(header.key_bytes)).ok_or(CacheError::Corrupt)?;
         Ok(Self { header, key, head, rest: &bytes[prefix.len()..] })
     }
 

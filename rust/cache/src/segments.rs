@@ -24,6 +24,9 @@ pub const SEGMENT_BYTES_MIN: u64 = 256 << 10;
 const SEGMENTS_IN_CAPACITY: u64 = 64;
 pub const SUFFIX: &str = "seg";
 const PAGE: usize = 4096;
+const CACHE_LINE: usize = 64;
+/// Beyond this the processor sees by itself that a row is read from front to back.
+const PREFETCH_BYTES_MAX: usize = 1024;
 /// Of a longer part, whether it is in memory is not looked up in place.
 const RESIDENT_PAGES_MAX: usize = 260;
 
@@ -84,10 +87,30 @@ impl Mapping {
         Ok(unsafe { std::slice::from_raw_parts(self.base.add(offset as usize), length) })
     }
 
+    /// The file was at least this long when somebody last asked.
+    fn known_bytes(&self) -> usize {
+        usize::try_from(self.length.load(Ordering::Relaxed)).map_or(MAPPED, |length| length.min(MAPPED))
+    }
+
     fn pages(&self, offset: u32, length: usize) -> (*mut libc::c_void, usize) {
         let start = offset as usize & !(PAGE - 1);
         // SAFETY: below the end of the mapping, as `offset` is.
         (unsafe { self.base.add(start) }.cast(), offset as usize + length - start)
+    }
+
+    /// Has the processor fetch the beginning of a row that is read soon; pages that are not in memory stay away.
+    pub fn prefetch(&self, offset: u32, length: usize) {
+        let end = (offset as usize + length.min(PREFETCH_BYTES_MAX)).min(self.known_bytes());
+        for at in (offset as usize..end).step_by(CACHE_LINE) {
+            // SAFETY: within the mapping; a prefetch never faults.
+            #[cfg(target_arch = "x86_64")]
+            unsafe {
+                use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+                _mm_prefetch::<_MM_HINT_T0>(self.base.add(at).cast());
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = at;
+        }
     }
 
     /// Whether a part is in memory, so that reading it does not wait for the disk.
@@ -118,11 +141,14 @@ impl Drop for Mapping {
     }
 }
 
-/// Pages that were found in memory a moment ago, so that not every look-up asks the kernel. One that has gone since then
-/// costs its reader a wait for the disk, no more.
+/// What was found in memory a moment ago, so that not every look-up asks the kernel: whole blocks first, for one question
+/// then serves many rows, and pages of blocks that are not whole. One that has gone since then costs its reader a wait
+/// for the disk, no more.
 struct Residents {
     /// A page's number in the high bits, the tick of its sighting in the low ones; a place for pages of one remainder.
-    places: Box<[AtomicU64]>,
+    pages: Box<[AtomicU64]>,
+    /// As above with blocks; the number's lowest bit says whether all of it was in memory.
+    blocks: Box<[AtomicU64]>,
 }
 
 /// Bits of a tick; it comes again after 18 hours, when a page that nobody looked at since may pass for one just seen.
@@ -132,11 +158,18 @@ const TICK_MS: u64 = 256;
 const SEEN_TICKS: u64 = 4;
 const PLACES: usize = 4096;
 const PAGE_BITS: u32 = 14;
+/// Pages of a block: few enough that the kernel tells of all of them in a microsecond or two.
+const BLOCK_PAGES: usize = 64;
+const BLOCK: usize = BLOCK_PAGES * PAGE;
+/// As many as 4 GiB have.
+const BLOCK_PLACES: usize = 16384;
 const _: () = assert!(MAPPED / PAGE == 1 << PAGE_BITS && 32 + PAGE_BITS + TICK_BITS == 64);
+const _: () = assert!(BLOCK_PAGES >= 2 && BLOCK_PAGES <= RESIDENT_PAGES_MAX && MAPPED.is_multiple_of(BLOCK));
 
 impl Residents {
     fn new() -> Self {
-        Self { places: (0..PLACES).map(|_| AtomicU64::new(u64::MAX)).collect() }
+        let places = |count| (0..count).map(|_| AtomicU64::new(u64::MAX)).collect();
+        Self { pages: places(PLACES), blocks: places(BLOCK_PLACES) }
     }
 
     fn tick(now_ms: u64) -> u64 {
@@ -147,20 +180,77 @@ impl Residents {
         u64::from(segment) << PAGE_BITS | page as u64
     }
 
-    // The remainder is below the count of places.
-    #[allow(clippy::cast_possible_truncation)]
-    fn place(&self, page: u64) -> &AtomicU64 {
-        &self.places[(page % PLACES as u64) as usize]
+    fn block(segment: u32, block: usize) -> u64 {
+        u64::from(segment) << (PAGE_BITS - 1) | block as u64
+    }
+
+    fn place(places: &[AtomicU64], number: u64) -> &AtomicU64 {
+        &places[mixed(number) % places.len()]
+    }
+
+    fn is_fresh(seen: u64, tick: u64) -> bool {
+        tick.wrapping_sub(seen) & ((1 << TICK_BITS) - 1) < SEEN_TICKS
     }
 
     fn has(&self, page: u64, tick: u64) -> bool {
-        let seen = self.place(page).load(Ordering::Relaxed);
-        let age = tick.wrapping_sub(seen) & ((1 << TICK_BITS) - 1);
-        seen >> TICK_BITS == page && age < SEEN_TICKS
+        let seen = Self::place(&self.pages, page).load(Ordering::Relaxed);
+        seen >> TICK_BITS == page && Self::is_fresh(seen, tick)
     }
 
     fn note(&self, page: u64, tick: u64) {
-        self.place(page).store(page << TICK_BITS | tick, Ordering::Relaxed);
+        Self::place(&self.pages, page).store(page << TICK_BITS | tick, Ordering::Relaxed);
+    }
+
+    /// Whether all of a block was in memory a moment ago; None: not known.
+    fn is_whole(&self, block: u64, tick: u64) -> Option<bool> {
+        let seen = Self::place(&self.blocks, block).load(Ordering::Relaxed);
+        let found = seen >> TICK_BITS;
+        (found >> 1 == block && Self::is_fresh(seen, tick)).then_some(found & 1 == 1)
+    }
+
+    fn note_block(&self, block: u64, is_whole: bool, tick: u64) {
+        let noted = (block << 1 | u64::from(is_whole)) << TICK_BITS | tick;
+        Self::place(&self.blocks, block).store(noted, Ordering::Relaxed);
+    }
+}
+
+/// Spreads numbers that have their differences anywhere: pages of several segments must not meet in one place.
+// The product's upper half is what is wanted.
+#[allow(clippy::cast_possible_truncation)]
+fn mixed(number: u64) -> usize {
+    (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
+}
+
+/// Rows whose hash was right a moment ago, so that one that is asked for again and again is not hashed each time. What
+/// stands in a place never changes while the index points there; only a page that came from the disk anew may be another.
+struct Verified {
+    /// A place's tag in the high bits, the tick of its verification in the low ones.
+    places: Box<[AtomicU64]>,
+}
+
+const VERIFIED_PLACES: usize = 1 << 16;
+/// A verification is good for this many ticks, about 16 seconds.
+const VERIFIED_TICKS: u64 = 64;
+
+impl Verified {
+    fn new() -> Self {
+        Self { places: (0..VERIFIED_PLACES).map(|_| AtomicU64::new(u64::MAX)).collect() }
+    }
+
+    /// All bits of a place are in it: an offset has 26, and segments of one tag are 2^20 apart.
+    fn tag(place: Place) -> u64 {
+        (u64::from(place.segment) << 26 | u64::from(place.offset)) & ((1 << (64 - TICK_BITS)) - 1)
+    }
+
+    fn has(&self, place: Place, tick: u64) -> bool {
+        let tag = Self::tag(place);
+        let seen = self.places[mixed(tag) % VERIFIED_PLACES].load(Ordering::Relaxed);
+        seen >> TICK_BITS == tag && tick.wrapping_sub(seen) & ((1 << TICK_BITS) - 1) < VERIFIED_TICKS
+    }
+
+    fn note(&self, place: Place, tick: u64) {
+        let tag = Self::tag(place);
+        self.places[mixed(tag) % VERIFIED_PLACES].store(tag << TICK_BITS | tick, Ordering::Relaxed);
     }
 }
 
@@ -169,18 +259,36 @@ pub struct Segments {
     directory: PathBuf,
     maps: RwLock<HashMap<u32, Arc<Mapping>>>,
     residents: Residents,
+    verified: Verified,
 }
 
 impl Segments {
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), maps: RwLock::new(HashMap::new()), residents: Residents::new() }
+        Self {
+            directory: directory.to_owned(),
+            maps: RwLock::new(HashMap::new()),
+            residents: Residents::new(),
+            verified: Verified::new(),
+        }
+    }
+
+    /// Whether the row in a place was found whole a moment ago.
+    pub fn is_verified(&self, place: Place, now_ms: u64) -> bool {
+        self.verified.has(place, Residents::tick(now_ms))
+    }
+
+    pub fn note_verified(&self, place: Place, now_ms: u64) {
+        self.verified.note(place, Residents::tick(now_ms));
     }
 
     /// Whether a part of a segment is in memory, or was a moment ago; see [`Mapping::is_resident`].
     pub fn is_resident(&self, mapping: &Mapping, place: Place, length: usize, now_ms: u64) -> bool {
-        let (first, last) = (place.offset as usize / PAGE, (place.offset as usize + length.max(1) - 1) / PAGE);
+        let (start, last) = (place.offset as usize, place.offset as usize + length.max(1) - 1);
         let tick = Residents::tick(now_ms);
-        let pages = || (first..=last).map(|page| Residents::page(place.segment, page));
+        if (start / BLOCK..=last / BLOCK).all(|block| self.is_block_whole(mapping, place.segment, block, tick)) {
+            return true;
+        }
+        let pages = || (start / PAGE..=last / PAGE).map(|page| Residents::page(place.segment, page));
         if pages().all(|page| self.residents.has(page, tick)) {
             return true;
         }
@@ -189,6 +297,19 @@ impl Segments {
             pages().for_each(|page| self.residents.note(page, tick));
         }
         is_resident
+    }
+
+    /// Of the last block, as much as the file is known to have: what was appended after that is in memory.
+    fn is_block_whole(&self, mapping: &Mapping, segment: u32, block: usize, tick: u64) -> bool {
+        let number = Residents::block(segment, block);
+        if let Some(known) = self.residents.is_whole(number, tick) {
+            return known;
+        }
+        let start = block * BLOCK;
+        let length = mapping.known_bytes().saturating_sub(start).min(BLOCK);
+        let is_whole = u32::try_from(start).is_ok_and(|start| length > 0 && mapping.is_resident(start, length));
+        self.residents.note_block(number, is_whole, tick);
+        is_whole
     }
 
     fn path(&self, id: u32) -> PathBuf {
@@ -303,8 +424,31 @@ mod tests {
         assert!(!residents.has(Residents::page(7, 4), tick(seen)));
         assert!(!residents.has(Residents::page(8, 3), tick(seen)));
         // Another page of the same place takes it.
-        residents.note(page + PLACES as u64, tick(seen));
+        let is_same = |other: &u64| mixed(*other) % PLACES == mixed(page) % PLACES;
+        let other = (page + 1..).find(is_same).expect("a page of the same place");
+        residents.note(other, tick(seen));
         assert!(!residents.has(page, tick(seen)));
+    }
+
+    #[test]
+    fn a_verification_is_of_one_place_and_ends() {
+        let verified = Verified::new();
+        let place = Place { segment: 7, offset: 4096 };
+        verified.note(place, 5);
+        assert!(verified.has(place, 5) && verified.has(place, 4 + VERIFIED_TICKS));
+        assert!(!verified.has(place, 5 + VERIFIED_TICKS));
+        assert!(!verified.has(Place { segment: 8, ..place }, 5));
+        assert!(!verified.has(Place { offset: 4097, ..place }, 5));
+    }
+
+    #[test]
+    fn pages_of_several_segments_stand_side_by_side() {
+        let residents = Residents::new();
+        let pages: Vec<u64> =
+            (0..8).flat_map(|segment| (0..64).map(move |page| Residents::page(segment, page))).collect();
+        pages.iter().for_each(|page| residents.note(*page, 1));
+        let kept = pages.iter().filter(|page| residents.has(**page, 1)).count();
+        assert!(kept > pages.len() * 3 / 4, "{kept} of {}", pages.len());
     }
 
     #[test]
@@ -325,6 +469,32 @@ mod tests {
         assert!(segments.residents.has(Residents::page(1, 1), Residents::tick(1_000)));
         assert!(segments.residents.has(Residents::page(1, 2), Residents::tick(1_000)));
         assert!(!segments.residents.has(Residents::page(1, 3), Residents::tick(1_000)));
+        fs::remove_dir_all(&folder).expect("the folder goes");
+    }
+
+    #[test]
+    fn a_whole_block_is_asked_for_once_a_moment() {
+        let folder = std::env::temp_dir().join(format!("hevlayer-blocks-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let segments = Segments::new(&folder);
+        let length = BLOCK + 3 * PAGE;
+        let file = segments.writable(1).expect("a file");
+        file.set_len(length as u64).expect("a length");
+        let mapping = segments.mapping(1).expect("a mapping");
+        let at = |offset: usize| Place { segment: 1, offset: u32::try_from(offset).expect("an offset") };
+        let tick = Residents::tick(1_000);
+        assert!(!segments.is_resident(&mapping, at(BLOCK - 10), 20, 1_000));
+        assert_eq!(segments.residents.is_whole(Residents::block(1, 0), tick), Some(false));
+        // Written, so that every page is in memory. A row over the edge needs both blocks.
+        file.write_all_at(&vec![1; length], 0).expect("bytes");
+        let later_ms = 1_000 + SEEN_TICKS * TICK_MS;
+        assert!(segments.is_resident(&mapping, at(BLOCK - 10), 20, later_ms));
+        let tick = Residents::tick(later_ms);
+        let whole = [0, 1, 2].map(|block| segments.residents.is_whole(Residents::block(1, block), tick));
+        assert_eq!(whole, [Some(true), Some(true), None]);
+        // Of these pages nobody asked.
+        assert!(!segments.residents.has(Residents::page(1, 7), tick));
+        assert!(segments.is_resident(&mapping, at(7 * PAGE), PAGE, later_ms));
         fs::remove_dir_all(&folder).expect("the folder goes");
     }
 }

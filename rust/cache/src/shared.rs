@@ -156,6 +156,19 @@ impl Shared {
         self.fence(hash).load(Ordering::Acquire)
     }
 
+    /// Has the processor fetch what `note_read` changes.
+    pub fn prefetch_read(&self, hash: u64) {
+        let place: *const AtomicU8 = self.reads(hash);
+        // SAFETY: a prefetch never faults.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+            _mm_prefetch::<_MM_HINT_T0>(place.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = place;
+    }
+
     pub fn note_read(&self, hash: u64) {
         let reads = self.reads(hash);
         let count = reads.load(Ordering::Relaxed);
@@ -245,7 +258,12 @@ impl Shared {
         (0..OWING_WORDS).any(|index| self.word(OWING + index).load(Ordering::SeqCst) != 0)
     }
 
-    /// Whether anyone owes a namespace.
+    /// Whether anyone owes the namespace of that name.
+    pub fn owes(&self, name: &str) -> bool {
+        self.anyone_owes() && self.is_owed(name_hash(name))
+    }
+
+    /// Whether anyone owes a namespace, by the hash of its name.
     pub fn is_owed(&self, name: u64) -> bool {
         self.anyone_owes() && (0..OWNERS_MAX).any(|owner| self.owed_by(owner).is_some_and(|owed| owed.covers(name)))
     }

@@ -361,7 +361,7 @@ impl Engine {
                 if let Some(tail) = is_wanted.then(|| frame.tail().ok()).flatten() {
                     let content = Content { head: frame.head, tail };
                     // It moves and stays what it is.
-                    if change.unnoted(|change| change.put(&mut facts, frame.key, content, slot.filled_ms))? {
+                    if change.unnoted(|change| change.put(&mut facts, frame.key, found, content, slot.filled_ms))? {
                         *spare = if is_bounded { *spare - slot.bytes() } else { *spare };
                         change.save(&name, facts);
                         continue;

@@ -4,7 +4,8 @@
 //! same. The queue is bounded in calls and in bytes.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
@@ -155,7 +156,14 @@ fn frame_bytes(record: &crate::record::Record) -> u64 {
     (frame::HEADER + record.key.len() + record.head.len() + record.tail.len()) as u64
 }
 
-type Answer = Arc<(Mutex<Option<Result<Reply>>>, Condvar)>;
+#[derive(Default)]
+struct State {
+    made: Option<Result<Reply>>,
+    /// Who waits is told through the writer's bell.
+    rings: bool,
+}
+
+type Answer = Arc<(Mutex<State>, Condvar)>;
 
 /// A call that was handed over.
 pub struct Pending(Answer);
@@ -163,15 +171,22 @@ pub struct Pending(Answer);
 impl Pending {
     /// Waits for the end of the call, at most for so long; None when it is not over.
     pub fn wait(&self, patience: Duration) -> Option<Result<Reply>> {
-        let (answer, changed) = &*self.0;
+        let (state, changed) = &*self.0;
         let deadline = Instant::now() + patience;
-        let mut answer = answer.lock();
-        while answer.is_none() {
-            if changed.wait_until(&mut answer, deadline).timed_out() {
+        let mut state = state.lock();
+        while state.made.is_none() {
+            if changed.wait_until(&mut state, deadline).timed_out() {
                 break;
             }
         }
-        answer.take()
+        state.made.take()
+    }
+
+    /// What came of the call; None when it is not over: then the bell rings once it is.
+    pub fn look(&self) -> Option<Result<Reply>> {
+        let mut state = self.0 .0.lock();
+        state.rings = state.made.is_none();
+        state.made.take()
     }
 }
 
@@ -200,6 +215,8 @@ pub struct Writer {
     pub counters: Counters,
     queue: Mutex<Queue>,
     changed: Condvar,
+    /// An event's descriptor: it is raised after calls whose callers look for their end.
+    bell: Mutex<Option<File>>,
 }
 
 impl Writer {
@@ -212,6 +229,7 @@ impl Writer {
             counters: Counters::default(),
             queue: Mutex::default(),
             changed: Condvar::new(),
+            bell: Mutex::default(),
         }
     }
 
@@ -220,6 +238,33 @@ impl Writer {
     /// # Errors
     /// [`CacheError::Busy`] when too much is waiting, [`CacheError::Closed`].
     pub fn submit(&self, call: Call) -> Result<Pending> {
+        let pending = self.queue(call)?;
+        self.begin();
+        Ok(pending)
+    }
+
+    /// Has the writer begin with what is queued.
+    pub fn begin(&self) {
+        self.changed.notify_one();
+    }
+
+    /// What is raised for those who look for the end of their calls.
+    pub fn set_bell(&self, bell: File) {
+        *self.bell.lock() = Some(bell);
+    }
+
+    fn ring(&self) {
+        if let Some(bell) = &mut *self.bell.lock() {
+            // It fails only when it rings already.
+            let _ = bell.write(&1_u64.to_ne_bytes());
+        }
+    }
+
+    /// As [`Writer::submit`], for `begin` to be called once several calls are queued: they share a transaction.
+    ///
+    /// # Errors
+    /// As [`Writer::submit`].
+    pub fn queue(&self, call: Call) -> Result<Pending> {
         let answer = Answer::default();
         let bytes = call.bytes();
         let mut queue = self.queue.lock();
@@ -232,8 +277,6 @@ impl Writer {
         }
         queue.bytes += bytes;
         queue.calls.push_back((call, Arc::clone(&answer)));
-        drop(queue);
-        self.changed.notify_one();
         Ok(Pending(answer))
     }
 
@@ -264,6 +307,7 @@ impl Writer {
         for (_, answer) in waiting {
             reply(&answer, Err(CacheError::Closed));
         }
+        self.ring();
     }
 
     fn next_batch(&self) -> Option<Vec<(Call, Answer)>> {
@@ -296,8 +340,12 @@ impl Writer {
     fn make(&self, active: &mut Option<Active>, batch: Vec<(Call, Answer)>) {
         if batch.len() > 1 {
             if let Ok(replies) = self.together(active, &batch) {
+                let mut rings = false;
                 for ((_, answer), found) in batch.iter().zip(replies) {
-                    reply(answer, Ok(found));
+                    rings |= reply(answer, Ok(found));
+                }
+                if rings {
+                    self.ring();
                 }
                 return;
             }
@@ -305,7 +353,9 @@ impl Writer {
         // What one call of a batch cannot do the others may.
         for (call, answer) in batch {
             let made = self.alone(active, &call);
-            reply(&answer, made);
+            if reply(&answer, made) {
+                self.ring();
+            }
         }
     }
 
@@ -591,7 +641,7 @@ impl Writer {
         let share_max = namespace.capacity_bytes + namespace.capacity_bytes / 8;
         now_ms >= shared.quiet_until_ms()
             && namespace.closed_by == 0
-            && !shared.is_owed(shared::name_hash(name))
+            && !shared.owes(name)
             && shared.segment_bytes() + change.pending_bytes() < bytes_max
             && (namespace.capacity_bytes == 0 || namespace.bytes < share_max)
     }
@@ -625,7 +675,7 @@ impl Writer {
                 continue;
             }
             let content = Content { head: &record.head, tail: &record.tail };
-            put += usize::from(self.put(change, &mut namespace, key, content, now_ms)?);
+            put += usize::from(self.put(change, &mut namespace, key, found, content, now_ms)?);
         }
         change.save(name, namespace);
         Ok(Reply { found: true, put, absent: Vec::new() })
@@ -650,7 +700,7 @@ impl Writer {
                 && change.generation(&namespace, key) < seen
                 && self.may_put(change, &namespace, name, now_ms);
             let content = Content { head: &record.head, tail: &record.tail };
-            if allowed && self.put(change, &mut namespace, key, content, now_ms)? {
+            if allowed && self.put(change, &mut namespace, key, found, content, now_ms)? {
                 reply.put += 1;
                 continue;
             }
@@ -669,10 +719,11 @@ impl Writer {
         change: &mut Change<'_>,
         namespace: &mut entry::Namespace,
         key: &[u8],
+        found: Option<entry::Entry>,
         content: Content<'_>,
         now_ms: u64,
     ) -> Result<bool> {
-        let is_put = key.len() <= KEY_BYTES_MAX && change.put(namespace, key, content, now_ms)?;
+        let is_put = key.len() <= KEY_BYTES_MAX && change.put(namespace, key, found, content, now_ms)?;
         if !is_put {
             self.counters.refused_fills.fetch_add(1, Ordering::Relaxed);
             namespace.lost += 1;
@@ -727,9 +778,12 @@ fn leave_missing<'k>(change: &mut Change<'_>, settle: &Settle, keys: impl Iterat
     Ok(())
 }
 
-fn reply(answer: &Answer, made: Result<Reply>) {
-    *answer.0.lock() = Some(made);
+/// Answers a call; gives whether its caller waits for the bell.
+fn reply(answer: &Answer, made: Result<Reply>) -> bool {
+    let mut state = answer.0.lock();
+    state.made = Some(made);
     answer.1.notify_all();
+    state.rings
 }
 
 /// An epoch as it is told: no two indexes ever have one in common.

@@ -36,6 +36,19 @@ fn a_damaged_row_is_an_error_once_and_then_missing() {
 }
 
 #[test]
+fn damage_to_a_long_row_that_was_read_a_moment_ago_is_found_when_it_is_read_later() {
+    let home = Home::new();
+    let engine = home.open(0);
+    fill(&engine, "a", &body(), 0);
+    assert!(served(&engine, KEY, 0).is_some());
+    flip(&segments(&home.0)[0], b"xxx");
+    // Longer than a verification is good for.
+    let found = engine.lookup("ns", KEY, &Projection::Plain, None, 60_000, true);
+    assert!(matches!(found, Err(CacheError::Corrupt)));
+    ticket(&engine, KEY, 60_000);
+}
+
+#[test]
 fn a_segment_cut_short_loses_its_last_rows_only() {
     let home = Home::new();
     {

@@ -4,9 +4,9 @@ mod stage;
 
 use std::fs;
 
-use hevlayer_cache::{CacheError, Call, Engine, Lookup, Options, Outcome, Projection};
+use hevlayer_cache::{CacheError, Call, Engine, Looked, Lookup, Options, Outcome, Projection};
 use stage::{
-    clear, fill, fill_with, is_shut, look, mark, rows, served, settle, ticket, Home, A, KEY, TTL_MS, UNKNOWN_MS,
+    clear, fill, fill_with, id_key, is_shut, look, mark, rows, served, settle, ticket, Home, A, KEY, TTL_MS, UNKNOWN_MS,
 };
 
 #[test]
@@ -226,4 +226,34 @@ fn a_closed_engine_says_so() {
     assert!(matches!(marked, Err(CacheError::Closed)));
     drop(engine);
     assert!(matches!(look(&home.open(1), KEY, 1), Lookup::Ticket(_)));
+}
+
+#[test]
+fn a_batch_gives_what_its_look_ups_give_in_the_order_of_the_keys() {
+    let home = Home::new();
+    let engine = home.open(0);
+    let names: Vec<String> = (0..40).map(|number| format!("row{number}")).collect();
+    for (number, name) in names.iter().enumerate() {
+        // Every third is missing; some are long.
+        if number % 3 != 0 {
+            fill(&engine, name, &"x".repeat(if number % 2 == 0 { 5_000 } else { number }), 0);
+        }
+    }
+    mark(&engine, 1, Some(vec![b"\x02row7", b"\x02row9"]), TTL_MS);
+    let keys: Vec<Vec<u8>> = names.iter().rev().map(|name| id_key(name)).collect();
+    let wanted: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    for wait in [true, false] {
+        let made =
+            engine.lookup_many("ns", &wanted, &Projection::Plain, 0, wait, |looked, text| (*looked, text.to_vec()));
+        let made = made.expect("look-ups").expect("rows that are in memory");
+        for (key, (looked, text)) in wanted.iter().zip(made) {
+            match look(&engine, key, 0) {
+                Lookup::Hit(document) => assert_eq!((looked, text), (Looked::Hit, document)),
+                Lookup::Ticket(ticket) => assert_eq!(looked, Looked::Ticket(ticket)),
+                Lookup::WouldWait => panic!("it waits"),
+            }
+        }
+    }
+    let none = engine.lookup_many("none", &wanted[..2], &Projection::Plain, 0, true, |looked, _| *looked);
+    assert!(none.expect("look-ups").expect("tickets").iter().all(|looked| matches!(looked, Looked::Ticket(1..))));
 }

@@ -1,6 +1,7 @@
 //! Splits the upstream's query answer into records.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use crate::build::{Builder, Types};
 use crate::error::DocError;
@@ -12,17 +13,13 @@ use crate::schema::Schema;
 #[derive(Debug, Default)]
 pub struct Rows {
     pub records: Vec<Record>,
-    by_key: HashMap<Vec<u8>, usize>,
+    /// Made when a row is first asked for by its key; nobody asks for one of a page that is kept whole.
+    by_key: OnceLock<HashMap<Vec<u8>, usize>>,
 }
 
 impl FromIterator<Record> for Rows {
     fn from_iter<T: IntoIterator<Item = Record>>(records: T) -> Self {
-        let mut rows = Self::default();
-        for record in records {
-            rows.by_key.insert(record.key.clone(), rows.records.len());
-            rows.records.push(record);
-        }
-        rows
+        Self { records: records.into_iter().collect(), by_key: OnceLock::new() }
     }
 }
 
@@ -70,13 +67,16 @@ impl Rows {
 
     /// Adds a record; it takes the place of an earlier one of its id.
     pub fn push(&mut self, record: Record) {
-        self.by_key.insert(record.key.clone(), self.records.len());
+        if let Some(by_key) = self.by_key.get_mut() {
+            by_key.insert(record.key.clone(), self.records.len());
+        }
         self.records.push(record);
     }
 
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<&Record> {
-        self.by_key.get(key).map(|index| &self.records[*index])
+        let numbered = || self.records.iter().enumerate().map(|(index, record)| (record.key.clone(), index)).collect();
+        self.by_key.get_or_init(numbered).get(key).map(|index| &self.records[*index])
     }
 
     /// The document of `key` as JSON text; None when no row has that id.
@@ -101,6 +101,19 @@ mod tests {
         let text = rows.document(b"\x02b", &Projection::Plain, None).expect("a document");
         assert_eq!(text, br#"{"id":"b","attributes":{}}"#);
         assert!(rows.document(b"\x02c", &Projection::Plain, None).is_none());
+    }
+
+    #[test]
+    fn of_two_rows_with_one_id_the_later_stands() {
+        let answer = br#"{"rows":[{"id":1,"t":"x"},{"id":2},{"id":1,"t":"y"}]}"#;
+        let mut rows = Rows::read(answer, &[]).expect("rows");
+        let key = rows.records[0].key.clone();
+        assert_eq!(rows.get(&key).map(|found| &found.head), Some(&rows.records[2].head));
+        // Also one that comes after somebody asked.
+        let first = rows.records[0].clone();
+        rows.push(first);
+        assert_eq!(rows.get(&key).map(|found| &found.head), Some(&rows.records[3].head));
+        assert_ne!(rows.records[2].head, rows.records[3].head);
     }
 
     #[test]

@@ -1,26 +1,46 @@
 //! Bindings of the embedded engine of the document cache.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use hevlayer_cache::COLUMNS;
 use hevlayer_cache::{
-    distinct, CacheError, Call, Engine, Facts, Key, Lookup, Options, Outcome, Pending, Reply, Settle, MOMENT,
+    distinct, CacheError, Call, Engine, Facts, Key, Looked, Options, Outcome, Pending, Reply, Settle, MOMENT,
 };
 use hevlayer_columns::{ColumnsError, FileFacts, Request, Shelf, Snapshot};
 use hevlayer_filter::ScanError;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::cache::{id_type_named, raise, PyProjection, PyRows};
 use crate::cache_scan::PyScan;
 use crate::filter::{limits, stopped, wanted_columns, PyCancelFlag, PyColumns, PySchema};
 
-/// How long a caller waits in place, as the engine says; with it the call was queued behind others.
-const NOT_AT_ALL: Duration = Duration::ZERO;
+/// A text longer than this is not kept room for.
+const SCRATCH_BYTES_MAX: usize = 1 << 20;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `make` with an empty buffer that has room from the calls before.
+pub(crate) fn with_scratch<T>(make: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    SCRATCH.with(|scratch| {
+        let mut text = scratch.take();
+        text.clear();
+        let made = make(&mut text);
+        if text.capacity() <= SCRATCH_BYTES_MAX {
+            scratch.replace(text);
+        }
+        made
+    })
+}
 
 fn keys_of(keys: Vec<Vec<u8>>) -> Vec<Key> {
     keys.into_iter().map(Key::from).collect()
@@ -59,7 +79,7 @@ impl PyPending {
         let Some((call, answer)) = pending.as_ref() else {
             return Err(raise(&CacheError::Closed));
         };
-        let Some(ended) = call.wait(NOT_AT_ALL) else {
+        let Some(ended) = call.look() else {
             return Ok(None);
         };
         let answer = *answer;
@@ -79,9 +99,17 @@ impl PyEngine {
         answer: Answer,
         in_place: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let pending = self.0.submit(call).map_err(|error| raise(&error))?;
-        let patience = if in_place { MOMENT } else { NOT_AT_ALL };
-        match py.detach(|| pending.wait(patience)) {
+        let ended = if in_place {
+            let pending = self.0.submit(call).map_err(|error| raise(&error))?;
+            py.detach(|| pending.wait(MOMENT)).ok_or(pending)
+        } else {
+            Err(self.0.queue(call).map_err(|error| raise(&error))?)
+        };
+        let pending = match ended {
+            Ok(ended) => return answer.object(py, ended.map_err(|error| raise(&error))?),
+            Err(pending) => pending,
+        };
+        match pending.look() {
             Some(ended) => answer.object(py, ended.map_err(|error| raise(&error))?),
             None => Ok(Bound::new(py, PyPending(Mutex::new(Some((pending, answer)))))?.into_any()),
         }
@@ -119,31 +147,54 @@ impl PyEngine {
         now_ms: u64,
         wait: bool,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let id_type = id_type_named(id_type)?;
-        let find = || self.0.lookup(namespace, key, &projection.0, id_type, now_ms, wait);
-        let found = if wait { py.detach(find) } else { find() };
-        found_object(py, found)
+        let form = (&projection.0, id_type_named(id_type)?);
+        with_scratch(|text| {
+            let mut find = || self.0.lookup_into(namespace, key, form, now_ms, wait, text);
+            let looked = if wait { py.detach(find) } else { find() }.map_err(|error| raise(&error))?;
+            Ok(match looked {
+                Looked::Hit => Some(PyBytes::new(py, text).into_any()),
+                Looked::Ticket(ticket) => Some(ticket.into_pyobject(py)?.into_any()),
+                Looked::WouldWait => None,
+            })
+        })
     }
 
+    /// In the order of the keys, with the number of documents that were found.
     #[pyo3(signature = (namespace, keys, projection, now_ms, *, wait))]
+    #[allow(clippy::needless_pass_by_value)] // extracted from a Python list
     fn lookup_many<'py>(
         &self,
         py: Python<'py>,
         namespace: &str,
-        keys: Vec<Vec<u8>>,
+        keys: Vec<PyBackedBytes>,
         projection: &PyProjection,
         now_ms: u64,
         wait: bool,
-    ) -> PyResult<Option<Vec<Bound<'py, PyAny>>>> {
-        let find = || -> Vec<_> {
-            if wait {
-                // A failure is met again by the look-ups.
-                let _ = self.0.prefetch(namespace, &keys, now_ms);
+    ) -> PyResult<Option<(Bound<'py, PyList>, usize)>> {
+        let keys: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
+        let mut hits = 0;
+        let found = PyList::empty(py);
+        if wait {
+            let look = || {
+                self.0.lookup_many(namespace, &keys, &projection.0, now_ms, true, |looked, text| {
+                    (*looked, if *looked == Looked::Hit { text.to_vec() } else { Vec::new() })
+                })
+            };
+            let Some(made) = py.detach(look).map_err(|error| raise(&error))? else { return Ok(None) };
+            for (looked, text) in made {
+                hits += usize::from(looked == Looked::Hit);
+                found.append(looked_object(py, looked, &text)?)?;
             }
-            keys.iter().map(|key| self.0.lookup(namespace, key, &projection.0, None, now_ms, wait)).collect()
+            return Ok(Some((found, hits)));
+        }
+        let make = |looked: &Looked, text: &[u8]| {
+            hits += usize::from(*looked == Looked::Hit);
+            found.append(looked_object(py, *looked, text)?)
         };
-        let found: Vec<_> = if wait { py.detach(find) } else { find() };
-        found.into_iter().map(|found| found_object(py, found)).collect()
+        let made = self.0.lookup_many(namespace, &keys, &projection.0, now_ms, false, make);
+        let Some(made) = made.map_err(|error| raise(&error))? else { return Ok(None) };
+        made.into_iter().collect::<PyResult<()>>()?;
+        Ok(Some((found, hits)))
     }
 
     #[pyo3(signature = (namespace, rows, keys, tickets, now_ms, *, in_place))]
@@ -229,6 +280,19 @@ impl PyEngine {
             now_ms,
         };
         self.hand_over(py, Call::Settle(settle), Answer::Found, in_place)
+    }
+
+    /// Has the writer begin with the changes that were handed over and not waited for in place.
+    fn begin(&self) {
+        self.0.begin();
+    }
+
+    /// An event (`os.eventfd`) that is raised when a change was made that is waited for.
+    fn set_bell(&self, descriptor: RawFd) -> PyResult<()> {
+        // SAFETY: it is only copied, and a number that is no open descriptor makes that fail.
+        let bell = unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned()?;
+        self.0.set_bell(bell.into());
+        Ok(())
     }
 
     fn beneath(&self, py: Python<'_>, namespace: &str, keys: Vec<Vec<u8>>) -> PyResult<PyRows> {
@@ -444,13 +508,12 @@ fn facts_object<'py>(py: Python<'py>, facts: &Facts) -> PyResult<Bound<'py, PyDi
 }
 
 /// None: would have had to wait.
-fn found_object(py: Python<'_>, found: Result<Lookup, CacheError>) -> PyResult<Option<Bound<'_, PyAny>>> {
-    match found {
-        Ok(Lookup::Hit(text)) => Ok(Some(PyBytes::new(py, &text).into_any())),
-        Ok(Lookup::Ticket(ticket)) => Ok(Some(ticket.into_pyobject(py)?.into_any())),
-        Ok(Lookup::WouldWait) => Ok(None),
-        Err(error) => Err(raise(&error)),
-    }
+fn looked_object<'py>(py: Python<'py>, looked: Looked, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match looked {
+        Looked::Hit => PyBytes::new(py, text).into_any(),
+        Looked::Ticket(ticket) => ticket.into_pyobject(py)?.into_any(),
+        Looked::WouldWait => py.None().into_bound(py),
+    })
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use hevlayer_cache::{IdType, Lookup};
+use hevlayer_cache::{IdType, Looked};
 use hevlayer_doc::id;
 use hevlayer_http as http;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 use crate::cache::{id_type_named, raise, PyProjection};
-use crate::cache_engine::PyEngine;
+use crate::cache_engine::{with_scratch, PyEngine};
 use crate::http::{ascii, RequestHead};
 
 /// What the answer needs beside the row.
@@ -101,20 +101,27 @@ impl FetchHits {
         let Some(known) = self.vouchers.get(caller, fetch.namespace, now) else { return Ok(None) };
         let Some(projection) = self.projections.get(fetch.query) else { return Ok(None) };
         let Some(key) = id::path_key(fetch.id, known.id_type) else { return Ok(None) };
-        let found = engine.0.lookup(fetch.namespace, &key, &projection.get().0, Some(known.id_type), now_ms, false);
-        let Lookup::Hit(document) = found.map_err(|error| raise(&error))? else { return Ok(None) };
-        let traceparent = self.trace_ids.mint();
-        let answer_head = http::hit_head(&traceparent, date_line, document.len());
-        let message = PyBytes::new_with(py, answer_head.len() + document.len(), |out| {
-            let (first, second) = out.split_at_mut(answer_head.len());
-            first.copy_from_slice(&answer_head);
-            second.copy_from_slice(&document);
-            Ok(())
+        let found = with_scratch(|document| {
+            let form = (&projection.get().0, Some(known.id_type));
+            let looked = engine.0.lookup_into(fetch.namespace, &key, form, now_ms, false, document);
+            if looked.map_err(|error| raise(&error))? != Looked::Hit {
+                return Ok(None);
+            }
+            let traceparent = self.trace_ids.mint();
+            let answer_head = http::hit_head(&traceparent, date_line, document.len());
+            let message = PyBytes::new_with(py, answer_head.len() + document.len(), |out| {
+                let (first, second) = out.split_at_mut(answer_head.len());
+                first.copy_from_slice(&answer_head);
+                second.copy_from_slice(document);
+                Ok(())
+            })?;
+            Ok::<_, PyErr>(Some((message, document.len(), traceparent)))
         })?;
+        let Some((message, document_bytes, traceparent)) = found else { return Ok(None) };
         let trace_id = ascii(py, &traceparent[3..35]);
         let sent = request.header(text, b"x-request-id").and_then(http::accept_request_id);
         let request_id = sent.map_or_else(|| trace_id.clone(), |sent| PyString::new(py, sent));
-        Ok(Some((message, known.note.clone_ref(py), document.len(), trace_id, request_id)))
+        Ok(Some((message, known.note.clone_ref(py), document_bytes, trace_id, request_id)))
     }
 }
 

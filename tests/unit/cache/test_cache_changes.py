@@ -1,0 +1,118 @@
+"""How changes of the embedded engine are waited for."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hevlayer.errors import CacheUnavailableError
+from hevlayer.kernels.doccache import DocCacheError
+from hevlayer.stores.doccache_changes import Changes
+from hevlayer.stores.doccache_embedded import EmbeddedEngine
+from hevlayer.testing.clock import FakeClock
+
+SECONDS = 30.0
+
+
+class Writer:
+    """A native engine of which a test says when something was made."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.bell = -1
+
+    def set_bell(self, descriptor: int) -> None:
+        self.bell = os.dup(descriptor)
+
+    def begin(self) -> None:
+        self.begun += 1
+
+    def ring(self) -> None:
+        os.eventfd_write(self.bell, 1)
+
+
+class Pending:
+    def __init__(self) -> None:
+        self.outcome: Any = None
+
+    def result(self) -> Any:
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+def staged() -> tuple[Any, Changes]:
+    writer: Any = Writer()
+    return writer, Changes(writer)
+
+
+async def test_changes_of_one_turn_are_one_transaction(tmp_path: Path) -> None:
+    engine = EmbeddedEngine.open(tmp_path, FakeClock(), upstream="https://upstream", timeout_seconds=SECONDS)
+    await engine.mark(1, "ns", [b"\x02first"], SECONDS)
+    before = await engine.begin_fill("ns")
+    # As if others were under way, so that none of them is waited for in place.
+    engine._changing += 1
+    await asyncio.gather(*(engine.mark(token, "ns", [b"\x02%d" % token], SECONDS) for token in range(2, 60)))
+    assert await engine.begin_fill("ns") == before + 1
+    assert (await engine.facts("ns")).marked == 59
+    await engine.close()
+
+
+async def test_each_gets_its_own_answer_in_the_order_of_the_writer() -> None:
+    writer, changes = staged()
+    pending: list[Any] = [Pending() for _ in range(3)]
+    waits = [asyncio.ensure_future(changes.made(writer, each, SECONDS)) for each in pending]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert writer.begun == 1, "once for all that were asked for in one turn"
+    pending[0].outcome, pending[1].outcome = False, DocCacheError("busy", "too much is waiting")
+    writer.ring()
+    assert await waits[0] is False
+    with pytest.raises(DocCacheError):
+        await waits[1]
+    assert not waits[2].done()
+    pending[2].outcome = 7
+    writer.ring()
+    assert await waits[2] == 7
+    changes.close()
+
+
+async def test_who_gave_up_keeps_nobody_else_waiting() -> None:
+    writer, changes = staged()
+    slow: Any = Pending()
+    with pytest.raises(CacheUnavailableError, match="time budget"):
+        await changes.made(writer, slow, 0.0)
+    late: Any = Pending()
+    wait = asyncio.ensure_future(changes.made(writer, late, SECONDS))
+    await asyncio.sleep(0)
+    slow.outcome = late.outcome = True
+    writer.ring()
+    assert await wait is True
+    changes.close()
+
+
+async def test_who_waits_at_the_end_gets_an_error() -> None:
+    writer, changes = staged()
+    wait = asyncio.ensure_future(changes.made(writer, Pending(), SECONDS))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    changes.close()
+    changes.close()
+    with pytest.raises(CacheUnavailableError, match="closed"):
+        await wait
+
+
+def test_another_event_loop_is_listened_to_as_well() -> None:
+    writer, changes = staged()
+
+    async def change() -> Any:
+        pending: Any = Pending()
+        wait = asyncio.ensure_future(changes.made(writer, pending, SECONDS))
+        await asyncio.sleep(0)
+        pending.outcome = True
+        writer.ring()
+        return await wait
+
+    assert [asyncio.run(change()) for _ in range(2)] == [True, True]
+    changes.close()

@@ -45,6 +45,8 @@ class Changes:
             return await future
         finally:
             timer.cancel()
+            # An error has this frame in its traceback, and would keep itself and the engine with it.
+            del future
 
     def close(self) -> None:
         """Whoever waits still gets an error."""
@@ -79,19 +81,18 @@ class Changes:
             os.eventfd_read(self._bell)
         while self._waiting:
             pending, future = self._waiting[0]
-            error, found = None, None
             try:
                 found = pending.result()
-            except DocCacheError as raised:
-                error = raised
-            if error is None and found is None:
+            except DocCacheError as error:
+                self._waiting.popleft()
+                if not future.done():
+                    # Without this frame, which has the future, which has the error.
+                    future.set_exception(error.with_traceback(None))
+                continue
+            if found is None:
                 return
             self._waiting.popleft()
-            if future.done():
-                continue
-            if error is not None:
-                future.set_exception(error)
-            else:
+            if not future.done():
                 future.set_result(found)
 
 

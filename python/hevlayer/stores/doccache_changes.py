@@ -43,10 +43,13 @@ class Changes:
         timer = loop.call_later(seconds, _give_up, future)
         try:
             return await future
+        except DocCacheError as error:
+            # The loop holds the future for a while, which holds its error, which must not hold frames and with them the
+            # engine: another may be opened on the directory next.
+            error.__traceback__ = None
+            raise DocCacheError(*error.args) from None
         finally:
             timer.cancel()
-            # An error has this frame in its traceback, and would keep itself and the engine with it.
-            del future
 
     def close(self) -> None:
         """Whoever waits still gets an error."""
@@ -86,8 +89,7 @@ class Changes:
             except DocCacheError as error:
                 self._waiting.popleft()
                 if not future.done():
-                    # Without this frame, which has the future, which has the error.
-                    future.set_exception(error.with_traceback(None))
+                    future.set_exception(error)
                 continue
             if found is None:
                 return

@@ -39,6 +39,8 @@ RENDER_CHUNK_BYTES = 1 << 20
 # A schema has at most 1024 attributes with names of at most 128 bytes.
 SCHEMA_BYTES_MAX = 1 << 20
 OK = 200
+# The route whose 2xx tells of a copy that goes on.
+START_COPY = "start_copy"
 
 
 class Ticket(Protocol):
@@ -141,7 +143,7 @@ class WriteRoutes:
         keys = await asyncio.to_thread(_named_keys, scan) if source.is_large else _named_keys(scan)
         async with self._mirrored(namespace, deadlines, keys, self._tickets) as flight:
             answer = await source.send(self, context, headers, flight.stamp_ms, metric, deadlines, ask=ask)
-            flight.note(answer)
+            flight.note(answer, only_begun=context.route.operation == START_COPY)
             if told and answer.status == OK:
                 answer, affected = await read_affected(self._relay.upstream, answer, strip=ask)
             view = self._views.view(namespace, context.credential.scope)
@@ -247,8 +249,8 @@ class _Flight:
     def stamp_ms(self) -> int:
         return self._ticket.stamp_ms if self._ticket is not None else 0
 
-    def note(self, answer: Answer) -> None:
-        self._outcome = outcome_of(answer.status)
+    def note(self, answer: Answer, *, only_begun: bool = False) -> None:
+        self._outcome = outcome_of(answer.status, only_begun=only_begun)
 
     def tell(self, write: Acknowledged) -> None:
         self._write = write

@@ -7,13 +7,13 @@ REQUEST_TIMEOUT = 408
 ACCEPTED = 202
 
 
-def outcome_of(status: int) -> Outcome:
-    """The outcome behind an upstream status.
+def outcome_of(status: int, *, only_begun: bool = False) -> Outcome:
+    """The outcome behind an upstream status; `only_begun`: a 2xx tells that the work has begun, as a 202 does.
 
     A 202 means that the work goes on behind it, a 408 that the upstream gave up on reading or doing it; a 5xx may come
     from a proxy on the way while the write goes on. A 429 is refused before the write starts.
     """
-    if status == ACCEPTED:
+    if status == ACCEPTED or (only_begun and 200 <= status < 300):
         return Outcome.UNKNOWN
     if 200 <= status < 300:
         return Outcome.OK

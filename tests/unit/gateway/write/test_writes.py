@@ -173,6 +173,19 @@ async def test_an_unreachable_upstream_has_written_nothing(benches):
     assert not bench.gateway.stamper.busy("a")
 
 
+@pytest.mark.parametrize("status", [200, 202, 400])
+async def test_a_copy_that_was_only_begun_is_not_done(benches, status):
+    """Its rows come while nobody tells the gateway: until they may all be there nothing is said to be settled."""
+    mirror = Mirror()
+    bench = await benches(mirror=mirror)
+    bench.upstream.default = answer(status, b'{"token":"t"}')
+    response = await bench.call("POST", f"{PATH}/async", b'{"copy_from_namespace":{"source_namespace":"b"}}')
+    assert (response.status, response.body) == (status, b'{"token":"t"}')
+    outcome = Outcome.REFUSED if status == 400 else Outcome.UNKNOWN
+    assert mirror.told == [("begin", "a", None), ("settle", 1, outcome)]
+    assert bench.gateway.stamper.busy("a") is (status != 400)
+
+
 @pytest.mark.parametrize(
     "body",
     [

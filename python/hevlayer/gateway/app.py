@@ -213,7 +213,7 @@ class Gateway:
             slow=slow,
             shards=WriteShards(self.shards, self.upstream.metadata, self.clock, default=config.shard_count),
         )
-        owners = self._owners()
+        owners = self._cache_owners = self._owners()
         self.cached_hits = CachedHits(
             self.cache,
             self.drain_state,
@@ -436,6 +436,8 @@ class Gateway:
 
     def _forget(self, namespace: str) -> None:
         self._forget_facts(namespace)
+        self.grants.forget(namespace)
+        self._cache_owners.release(namespace)
         self.scans.forget(namespace)
 
     async def _void_deleted(self, deletion: Deletion) -> None:

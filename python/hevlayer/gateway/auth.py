@@ -151,7 +151,8 @@ class Grants:
         self._probe = probe
         self._clock = clock
         self._held: OrderedDict[tuple[bytes, str], Grant] = OrderedDict()
-        self._flights: SingleFlight[tuple[bytes, str], tuple[int, str | None]] = SingleFlight()
+        self._flights: SingleFlight[tuple[bytes, str, int], tuple[int, str | None]] = SingleFlight()
+        self._forgotten = 0
 
     def _remember(self, key: tuple[bytes, str], identity: str | None) -> Grant:
         grant = Grant(identity, self._clock.monotonic() + GRANT_SECONDS)
@@ -160,6 +161,13 @@ class Grants:
         if len(self._held) > GRANTS_MAX:
             self._held.popitem(last=False)
         return grant
+
+    def forget(self, namespace: str) -> None:
+        """The namespace was deleted or made anew: every caller's access and what identifies it are asked for again."""
+        # What is being asked now may be told of the former one.
+        self._forgotten += 1
+        for key in [key for key in self._held if key[1] == namespace]:
+            del self._held[key]
 
     async def require(self, namespace: str, credential: Credential) -> Grant | None:
         """The caller's grant on `namespace`; None for a trusted one, which needs none. Asks the upstream at most once
@@ -180,8 +188,11 @@ class Grants:
         async def ask() -> tuple[int, str | None]:
             return await self._probe(namespace, credential)
 
-        status, identity = await self._flights.run(key, ask)
+        forgotten = self._forgotten
+        status, identity = await self._flights.run((*key, forgotten), ask)
         if 200 <= status < 300:
+            if forgotten != self._forgotten:
+                return Grant(identity, self._clock.monotonic())
             return self._remember(key, identity)
         raise _refusal(status, namespace)
 

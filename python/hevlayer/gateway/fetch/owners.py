@@ -32,6 +32,12 @@ class Owners(Protocol):
 
     async def admit(self, namespace: str, identity: str | None) -> bool: ...
 
+    def holds(self, namespace: str, identity: str | None) -> bool:
+        """Whether one that was admitted still is: asked after a look-up, before its answer is used."""
+
+    def release(self, namespace: str) -> None:
+        """The namespace was deleted, or another one has its name now: the next one need not wait for the place."""
+
 
 class CacheOwners:
     """`store` belongs to the cache alone: what it says must be true of the rows on that disk."""
@@ -59,6 +65,16 @@ class CacheOwners:
                 return False
         self._owners[namespace] = (identity, self._clock.monotonic())
         return True
+
+    def holds(self, namespace: str, identity: str | None) -> bool:
+        """Whether an identity that was admitted has its place still. If so then what was looked up since is of no
+        other one, whose claim begins with an epoch of its own."""
+        owner = self._owners.get(namespace)
+        return owner is not None and owner[0] == identity
+
+    def release(self, namespace: str) -> None:
+        """Gives the place to whoever asks next. Whoever looks something up meanwhile is told by `holds`."""
+        self._owners.pop(namespace, None)
 
     async def _claim(self, namespace: str, identity: str) -> None:
         # From here on the former owner is refused too, so that nothing of it is filled after the epoch.

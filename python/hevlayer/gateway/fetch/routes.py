@@ -142,6 +142,8 @@ class FetchRoutes:
             found: bytes | Miss = MARKED
             if await self._may_use_cache(context):
                 found = await self._cache.lookup(namespace, document_id.key, projection, facts.id_type)
+                if not self._still_may(context):
+                    found = MARKED
             if type(found) is bytes:
                 self._observe("single", namespace, "hit", started, 1)
                 self._tell(context, (text,), FROM_CACHE)
@@ -193,6 +195,12 @@ class FetchRoutes:
         identity = context.grant.identity if context.grant is not None else None
         return self._owners is not None and await self._owners.admit(context.namespace, identity)
 
+    def _still_may(self, context: RouteContext) -> bool:
+        """Whether what was looked up is of the namespace that this caller may see, after `_may_use_cache` said so."""
+        if context.credential.trusted or self._owners is None:
+            return True
+        return context.grant is not None and self._owners.holds(context.namespace, context.grant.identity)
+
     async def fetch_documents(self, context: RouteContext) -> Response:
         """POST …/documents: the documents of a list of ids in its order, each id once, and those that are missing."""
         started = self._now()
@@ -229,9 +237,10 @@ class FetchRoutes:
         failed = False
         if await self._may_use_cache(context):
             batch = await self._cache.lookup_many(context.namespace, keys, projection)
-            documents = dict(zip(keys, batch.documents, strict=True))
-            tickets = dict(zip(keys, batch.tickets, strict=True))
-            failed = batch.failed
+            if self._still_may(context):
+                documents = dict(zip(keys, batch.documents, strict=True))
+                tickets = dict(zip(keys, batch.tickets, strict=True))
+                failed = batch.failed
         absent = [wanted[key] for key in keys if documents[key] is None]
         if absent:
             for rows in await self._read_many(context, absent, facts, [tickets.get(each.key, 0) for each in absent]):

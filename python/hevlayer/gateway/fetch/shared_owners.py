@@ -69,6 +69,14 @@ class SharedOwners:
             owner = self._owner(namespace)
         return owner == identity
 
+    def holds(self, namespace: str, identity: str | None) -> bool:
+        """Whether an identity that was admitted is believed to be the owner still."""
+        return identity is not None and self._owner(namespace) == identity
+
+    def release(self, namespace: str) -> None:
+        """Stops to tell others that the owner is in use. They may look up its rows still, so that another one waits."""
+        self._seen.pop(namespace, None)
+
     def _owner(self, namespace: str) -> str | None:
         owner, until = self._seen.get(namespace, (None, 0.0))
         return owner if self._clock.monotonic() < until else None

@@ -116,6 +116,8 @@ class Owners(Protocol):
 
     async def admit(self, namespace: str, identity: str | None) -> bool: ...
 
+    def holds(self, namespace: str, identity: str | None) -> bool: ...
+
 
 StartWarm = Callable[[str, Credential], None]
 """Starts a warm of the namespace in the background, unless one was started there lately."""
@@ -196,6 +198,8 @@ class Scans:
                     seconds=request.timeout_seconds,
                     threads=request.threads,
                 )
+                if not self._still_may(self._cache, caller):
+                    scan = None
         through_ms = None if scan is None else scan.watermark_ms
         plan = plan_source(request.source, request.selector, through_ms, unsupported)
         if isinstance(plan, FromCache):
@@ -214,6 +218,11 @@ class Scans:
     @staticmethod
     async def _may_use_cache(cache: CacheAccess, caller: Caller) -> bool:
         return caller.credential.trusted or await cache.owners.admit(caller.namespace, caller.identity)
+
+    @staticmethod
+    def _still_may(cache: CacheAccess, caller: Caller) -> bool:
+        """Whether rows that were opened after `_may_use_cache` are of the namespace that this caller may see."""
+        return caller.credential.trusted or cache.owners.holds(caller.namespace, caller.identity)
 
     async def _question(self, caller: Caller, request: ScanRequest) -> tuple[Question | None, str | None]:
         """The request as the native engine takes it, or why it does not."""

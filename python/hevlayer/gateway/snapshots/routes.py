@@ -26,7 +26,7 @@ BODY_BYTES_MAX = 16 * 1024 * 1024
 POLICY_BYTES_MAX = 256 * 1024
 LIMIT_DEFAULT, LIMIT_MAX = 50, 500
 _SHA = re.compile(r"[0-9a-f]{7,64}")
-_POINT = re.compile(r"([0-9]{13})-([0-9a-f]{7})[0-9a-f]{0,57}")
+_POINT = re.compile(r"([0-9]{13})-([0-9a-f]{7,64})")
 _MOMENT = re.compile(r"[0-9]{1,13}")
 
 

@@ -129,18 +129,29 @@ class SnapshotStore:
         return found
 
     async def find_entry(self, place: str, sha: str) -> Entry | None:
-        """The newest automatic one of this full or short hash, by the key alone."""
+        """The newest automatic one of this full or short hash. Raises: BrokenSnapshotError."""
         async for entry in self.newest_first(place):
-            if entry.short_sha == sha[:SHORT_SHA_CHARS]:
+            if await self._is_of(entry, sha):
                 return entry
         return None
 
-    async def at(self, place: str, watermark_ms: int, short_sha: str) -> Entry | None:
-        """The automatic one of that moment and hash."""
+    async def at(self, place: str, watermark_ms: int, sha: str) -> Entry | None:
+        """The automatic one of that moment and full or short hash. Raises: BrokenSnapshotError."""
         async for entry in self.newest_first(place, since_ms=watermark_ms, through_ms=watermark_ms):
-            if entry.short_sha == short_sha:
+            if await self._is_of(entry, sha):
                 return entry
         return None
+
+    async def _is_of(self, entry: Entry, sha: str) -> bool:
+        """Whether a snapshot has this hash: its key tells the first characters, its body the others."""
+        if entry.short_sha != sha[:SHORT_SHA_CHARS]:
+            return False
+        if len(sha) == SHORT_SHA_CHARS:
+            return True
+        body = await self.read(entry)
+        return body is not None and (
+            await asyncio.to_thread(read_snapshot, entry.place, entry.key, body)
+        ).sha.startswith(sha)
 
     async def find(self, place: str, sha: str) -> Snapshot | None:
         """The newest body of this full or short hash, the automatic ones first.

@@ -157,6 +157,13 @@ async def test_history_and_activity_of_changed_shapes(stages):
     assert await history(stage, limit=2) == entries[:2]
     assert await history(stage, before=entries[0]["sha"]) == entries[1:]
     assert await history(stage, limit=1, before=f"{stamps[1]}-{entries[1]['sha']}") == entries[2:]
+    sha = (await shown(stage, entries[1]["sha"]))["sha"]
+    assert await history(stage, before=sha) == await history(stage, before=f"{stamps[1]}-{sha}") == entries[2:]
+    # A hash that only begins like one of them.
+    other = sha[:-1] + ("0" if sha[-1] != "0" else "1")
+    for before in (other, f"{stamps[1]}-{other}"):
+        answer = await stage.call("GET", f"{NS}/history?before={before}")
+        assert answer.status == 404, answer.body
 
     def event(entry):
         return {"ts_ms": entry["watermark_ms"], "namespace": "films", "sha": entry["sha"]}

@@ -3,7 +3,10 @@
 import base64
 import json
 import socket
+import sys
 import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from loopback import WORDS, Caller, free_port
 
 DIMENSIONS = 16
 BATCH_ROWS = 10_000
+TOLD_ROWS = 100_000
 CHUNK_BYTES = 1 << 16
 CATEGORIES, YEARS, TAGS = 20, 120, 1_000
 
@@ -63,10 +67,21 @@ def batch(start: int, count: int, rng: np.random.Generator) -> bytes:
 
 def load(port: int, path: str, rows: int) -> None:
     """The same rows for the same number of rows."""
+    load_each(port, [path], rows)
+
+
+def load_each(port: int, paths: Sequence[str], rows: int) -> None:
+    """Several namespaces with the same rows, which are made once. Tells how far it is, since it may take minutes."""
     rng = np.random.default_rng(7)
     caller = Caller(port)
+    began = time.monotonic()
     for start in range(0, rows, BATCH_ROWS):
-        caller.call("POST", path, batch(start, min(BATCH_ROWS, rows - start), rng))
+        body = batch(start, min(BATCH_ROWS, rows - start), rng)
+        for path in paths:
+            caller.call("POST", path, body)
+        done = min(start + BATCH_ROWS, rows)
+        if done % TOLD_ROWS == 0:
+            print(f"bench: {done} rows loaded after {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
 def gateway_settings(origin_port: int, **more: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "python"), str(ROOT / "benches"), str(ROOT / "benches" / "gateway")]
 
-from counted import DIMENSIONS, CountingRelay, gateway_settings, load  # noqa: E402
+from counted import DIMENSIONS, CountingRelay, gateway_settings, load_each  # noqa: E402
 from loopback import Caller, free_port  # noqa: E402
 from reporting import arguments, write_report  # noqa: E402
 from warm import OUR_CORE, running  # noqa: E402
@@ -91,9 +91,12 @@ def main() -> int:
                 for shards in SHARDS:
                     if shards > 1:
                         caller.call("POST", f"{path_of(shards)}/init", json.dumps({"shard_count": shards}).encode())
-                    load(port, path_of(shards), options.rows)
+                load_each(port, [path_of(shards) for shards in SHARDS], options.rows)
                 one_round(port, bodies[:5])
-                rounds = [one_round(port, bodies) for _ in range(options.runs)]
+                rounds = []
+                for number in range(options.runs):
+                    rounds.append(one_round(port, bodies))
+                    print(f"bench: round {number + 1} of {options.runs}", file=sys.stderr)
             relay = CountingRelay(origin_port)
             counted = {**settings, "LAYER_UPSTREAM_URL": f"http://127.0.0.1:{relay.port}"}
             with running(

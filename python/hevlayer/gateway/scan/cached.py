@@ -112,6 +112,7 @@ class CachedScan:
 
     Attributes:
         watermark_ms: the stamp that it shows the namespace as of; final once it has answered.
+        on_answer: told once, when it has answered for the first time, whether columns did.
     """
 
     def __init__(
@@ -130,10 +131,12 @@ class CachedScan:
         self.watermark_ms = through_ms
         self.threads = threads
         self.from_columns = isinstance(rows, ColumnTable)
+        self.on_answer: Callable[[bool], None] | None = None
 
     async def count(self, seconds: float) -> Counted:
         """How many rows meet the filter. Raises: CachedScanError."""
         if (found := self._count_at_once(seconds)) is not None:
+            self._answered()
             return Counted(found)
 
         def count(cancel: CancelFlag) -> tuple[int, int] | None:
@@ -212,7 +215,13 @@ class CachedScan:
             found = await self._run(work)
         if found is None:
             raise CachedScanError("the cached rows cannot be evaluated")
+        self._answered()
         return found
+
+    def _answered(self) -> None:
+        told, self.on_answer = self.on_answer, None
+        if told is not None:
+            told(self.from_columns)
 
     async def _run(self, work: Callable[[CancelFlag], T]) -> T:
         """Works in the pool; stops the work when nobody waits for it any more."""

@@ -222,7 +222,7 @@ class Columns:
             return None
         return held
 
-    def answered(self, mode: str, *, from_columns: bool) -> None:
+    def answered(self, mode: str, from_columns: bool) -> None:
         """One question was answered by the cache."""
         self._metrics.count_columns_answer(mode, "columns" if from_columns else "rows")
 

@@ -204,7 +204,7 @@ class Scans:
         plan = plan_source(request.source, request.selector, through_ms, unsupported)
         if isinstance(plan, FromCache):
             if self._cache is not None and scan is not None:
-                self._cache.scans.columns.answered(request.mode.value, from_columns=scan.from_columns)
+                scan.on_answer = partial(self._cache.scans.columns.answered, request.mode.value)
             return scan
         if plan.warm and self._cache is not None:
             self._cache.start_warm(caller.namespace, caller.credential)

@@ -254,9 +254,13 @@ async def test_columns_of_other_types_are_given_up_and_rows_answer(stage, monkey
         return len(builds) > 0
 
     await stage.until(built)
+    by_columns = stage.answers("columns")
     for source in ("cache", "auto"):
+        by_rows = stage.answers("rows")
         answer = await count(stage, recent, source)
         assert (answer["count"], answer["served_by"]) == (expected, "cache")
+        # Who has answered is told, not who was asked first.
+        assert (stage.answers("columns"), stage.answers("rows")) == (by_columns, by_rows + 1)
     job, found = await results(stage, {"filters": recent, "source": "cache"})
     assert (job["status"], found["total"]) == ("completed", expected)
     body = {"mode": "values", "field": "year"}

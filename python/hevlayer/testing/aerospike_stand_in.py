@@ -60,7 +60,6 @@ from hevlayer.testing.aerospike_wire import (
     REPLACE_ONLY,
     RESPOND_ALL,
     TOO_BIG,
-    UNAVAILABLE,
     UPDATE_ONLY,
     WRITE,
     WRONG_GENERATION,
@@ -100,13 +99,8 @@ class StandIn:
     stop_writes_percent: int = STOP_WRITES_PERCENT
     write_refusal: int = 0
     """The code that every write is refused with; 0: none is."""
-    overload: bool = False
-    partitions_lost: bool = False
-    batch_silent: bool = False
-    """Batches are answered by an end marker alone."""
     scan_errors: int = 0
     """Queries that end with an error in their middle."""
-    delay_seconds: float = 0.0
     host: str = "127.0.0.1"
     port: int = 0
     cluster_key: str = field(default_factory=lambda: secrets.token_hex(6).upper())
@@ -202,8 +196,6 @@ class StandIn:
                 kind, size = (head >> 48) & 0xFF, head & 0xFFFFFFFFFFFF
                 body = await reader.readexactly(size)
                 await self._running.wait()
-                if self.delay_seconds:
-                    await asyncio.sleep(self.delay_seconds)
                 answer = self._info(body) if kind == INFO else self._message(body)
                 writer.write((2 << 56 | kind << 48 | len(answer)).to_bytes(8) + answer)
                 await writer.drain()
@@ -280,8 +272,6 @@ class StandIn:
 
     def _batch(self, data: bytes) -> bytes:
         self.batches += 1
-        if self.batch_silent:
-            return answer(OK, info3=LAST)
         answers = []
         for index, digest, request in batch_rows(data):
             try:
@@ -305,10 +295,6 @@ class StandIn:
     def _carry_out(self, index: int, digest: bytes, request: Request) -> bytes:
         if request.fields.get(F_NAMESPACE) != self.namespace.encode():
             raise RefusedError(NO_NAMESPACE)
-        if self.partitions_lost:
-            raise RefusedError(UNAVAILABLE)
-        if self.overload:
-            raise RefusedError(OVERLOAD)
         found = self._live(digest)
         if not request.info2 & WRITE:
             if found is None:

@@ -7,11 +7,15 @@ replaced by the proxy's, or a client would go around it.
 import asyncio
 import contextlib
 import struct
+from collections.abc import Awaitable, Callable, Iterator
 from enum import Enum
 
 from hevlayer.testing.aerospike_stand_in import stop_listening
 
 INFO, MESSAGE = 1, 3
+HEADER_BYTES = 22
+LAST = 0x01
+FIELDS_OF_QUERIES = (11, 12)
 _FRAME = struct.Struct(">Q")
 _SIZE_MASK = (1 << 48) - 1
 _ADDRESS_NAMES = (b"service-clear-std", b"service-clear-alt", b"service")
@@ -46,6 +50,12 @@ class Proxy:
         """What the cluster says its key is; None: the truth."""
         self.stable = True
         self.messages = 0
+        self.refusal: int | None = None
+        """The code that each record of a batch is answered with, whatever became of it."""
+        self.meanwhile: list[Callable[[], Awaitable[object]]] = []
+        """Done before the next query of a set goes through, each of them once."""
+        self.silent = False
+        """Answers are their end marker alone."""
 
     @property
     def address(self) -> str:
@@ -95,6 +105,8 @@ class Proxy:
                 fault = None if is_info else self._next_fault()
                 if fault is Fault.REQUEST_LOST:
                     return
+                if not is_info and self.meanwhile and _is_query(request):
+                    await self.meanwhile.pop(0)()
                 node.write(_FRAME.pack(head) + request)
                 last = False
                 while not last:
@@ -105,6 +117,9 @@ class Proxy:
                         return
                     if is_info:
                         answer = self._rewritten(answer)
+                        head = head & ~_SIZE_MASK | len(answer)
+                    elif self.refusal is not None or self.silent:
+                        answer = _refused(answer, None if self.silent else self.refusal)
                         head = head & ~_SIZE_MASK | len(answer)
                     whole = _FRAME.pack(head) + answer
                     writer.write(whole[: len(whole) // 2] if fault is Fault.ANSWER_TORN else whole)
@@ -141,25 +156,45 @@ class Proxy:
         return b"\n".join(lines)
 
 
+def _is_query(request: bytes) -> bool:
+    """Whether it names partitions, or where to go on in some."""
+    at = HEADER_BYTES
+    for _ in range(struct.unpack_from(">H", request, 18)[0]):
+        size, kind = struct.unpack_from(">IB", request, at)
+        if kind in FIELDS_OF_QUERIES:
+            return True
+        at += 4 + size
+    return False
+
+
 async def _frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     (head,) = _FRAME.unpack(await reader.readexactly(8))
     return head, await reader.readexactly(head & _SIZE_MASK)
 
 
-def _is_last(answer: bytes) -> bool:
-    """Whether a batch's or a query's answer ends with this frame: the LAST bit of its last message."""
+def _heads(answer: bytes) -> Iterator[bytes]:
+    """The header of each message in a frame; after them come fields and operations, 4 bytes of length before each."""
     at = 0
     while at < len(answer):
-        size, _, _, info3 = struct.unpack_from(">BBBB", answer, at)
-        fields, operations = struct.unpack_from(">HH", answer, at + 18)
-        if info3 & 1:
-            return True
-        at += size
-        for _ in range(fields):
+        head = answer[at : at + HEADER_BYTES]
+        yield head
+        at += HEADER_BYTES
+        for _ in range(sum(struct.unpack_from(">HH", head, 18))):
             at += 4 + int.from_bytes(answer[at : at + 4])
-        for _ in range(operations):
-            at += 4 + int.from_bytes(answer[at : at + 4])
-    return False
+
+
+def _is_last(answer: bytes) -> bool:
+    """Whether a batch's or a query's answer ends with this frame: the LAST bit of its last message."""
+    return any(head[3] & LAST for head in _heads(answer))
+
+
+def _refused(answer: bytes, code: int | None) -> bytes:
+    """The same answers without their contents, all of them refused; None: not even these."""
+    ends = [head for head in _heads(answer) if head[3] & LAST]
+    if code is None:
+        return b"".join(ends)
+    others = [head for head in _heads(answer) if not head[3] & LAST]
+    return b"".join([*(head[:5] + bytes([code]) + head[6:18] + bytes(4) for head in others), *ends])
 
 
 async def info(host: str, port: int, command: str) -> str:

@@ -106,13 +106,14 @@ async def test_a_scan_of_a_silent_server_ends_when_its_time_is_over(bench: Bench
     assert await whole(engine) == NAMES
 
 
-async def test_a_scan_that_nobody_wants_any_more_lets_go(bench: Bench, stand_in: StandIn) -> None:
+async def test_a_scan_that_nobody_wants_any_more_lets_go(bench: Bench) -> None:
     engine = await filled(bench)
     cancel = CancelFlag()
-    stand_in.delay_seconds = 0.05
+    bench.proxy.hang()
     scan = asyncio.create_task(engine.scan("ns", SECONDS, cancel))
     await asyncio.sleep(POLL_SECONDS)
     cancel.set()
+    bench.proxy.go_on()
     assert await softly(scan) == "stopped"
     async with asyncio.timeout(PATIENCE_SECONDS):
         while engine.inflight:
@@ -170,6 +171,76 @@ async def test_rows_that_were_lost_are_told_of(bench: Bench, stand_in: StandIn) 
     assert await through() == STAMP_MS
     stand_in.evict(1)
     assert await through() is None
+
+
+@pytest.mark.parametrize("change", ["clear", "owe", "owe everything", "mark", "mark and settle"])
+async def test_what_happens_to_the_namespace_during_a_scan_ends_it(bench: Bench, change: str) -> None:
+    here = await filled(bench)
+    there = await bench.open()
+
+    async def meanwhile() -> None:
+        match change:
+            case "clear":
+                await there.clear("ns")
+            case "owe":
+                await there.owe(7, ["ns"])
+            case "owe everything":
+                await there.owe(7, None)
+            case _:
+                await there.mark(1, "ns", None, MARK_SECONDS)
+        if change == "mark and settle":
+            await there.settle(1, "ns", None, APPLIED, changed=[])
+
+    # Not the first part of it: some rows were read by then.
+    for skipped in range(4):
+        if skipped:
+            await there.owe(7, [])
+            await there.settle(1, "ns", None, WriteOutcome.REFUSED)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                # A debt of everything is believed for a moment after it was paid.
+                while not (ticket := await here.begin_fill("ns")):
+                    await asyncio.sleep(POLL_SECONDS)
+            await here.fill_page("ns", page(NAMES), ticket)
+        bench.proxy.meanwhile = [nothing] * skipped + [meanwhile]
+        assert await softly(here.scan("ns", SECONDS)) in ("contended", "owed")
+        assert not bench.proxy.meanwhile
+
+
+async def nothing() -> None:
+    """Lets a query go through."""
+
+
+async def test_a_row_that_is_lost_during_a_scan_is_told_of(bench: Bench, stand_in: StandIn) -> None:
+    engine = await bench.open()
+    cache = DocumentCache(engine, bench.clock, ttl_seconds=TTL_SECONDS)
+    await warm(cache, engine, NAMES)
+
+    async def lose() -> None:
+        stand_in.evict(1)
+
+    bench.proxy.meanwhile = [lose]
+    found = await cache.scan("ns", SECONDS)
+    assert found is not None
+    assert len(found.rows) == ROWS - 1
+    assert cache.scanned_through(found, None) is None
+
+
+async def test_a_warm_that_ends_during_a_scan_does_not_make_it_whole(bench: Bench) -> None:
+    engine = await bench.open()
+    cache = DocumentCache(engine, bench.clock, ttl_seconds=TTL_SECONDS)
+    await engine.begin_fill("ns")
+
+    async def fill() -> None:
+        await warm(cache, engine, NAMES)
+
+    bench.proxy.meanwhile = [nothing, nothing, fill]
+    found = await cache.scan("ns", SECONDS)
+    assert found is not None
+    assert found.facts.note == ""
+    assert cache.scanned_through(found, None) is None
+    again = await cache.scan("ns", SECONDS)
+    assert again is not None
+    assert cache.scanned_through(again, None) == STAMP_MS
 
 
 async def test_a_hole_is_told_of_until_it_is_filled(bench: Bench) -> None:

@@ -323,7 +323,7 @@ async def test_cache_and_origin_agree_at_the_same_cut_under_writes(stages, seed,
     writer = asyncio.create_task(write())
     compared = 0
     try:
-        for _ in range(25):
+        while compared < 25 or added["n"] <= 10:
             wanted = ["And", [["hot", "Eq", False], dice.choice([["n", "Lt", 4], ["tags", "Contains", "t1"]])]]
             answer = await count(stage, wanted, "cache")
             cut = ["And", [[STAMP, "Lte", answer["watermark_ms"]], wanted]]
@@ -334,9 +334,7 @@ async def test_cache_and_origin_agree_at_the_same_cut_under_writes(stages, seed,
     finally:
         stop.set()
         await writer
-    assert compared == 25
     assert (stage.answers("columns") > 25) == columns
-    assert added["n"] > 10
 
     # And when nothing is written any more, of everything.
     async def agrees():

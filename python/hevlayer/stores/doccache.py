@@ -5,6 +5,7 @@ is complete. No method raises for a cache that fails. `docs/cache-protocol.md` s
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import secrets
@@ -62,6 +63,7 @@ T = TypeVar("T")
 log = logging.getLogger("hevlayer.doccache")
 
 MAINTAIN_SECONDS = 1.0
+CLOSE_REPAY_SECONDS = 5.0
 HELD_SECONDS = 5.0
 TTL_SECONDS = 86_400.0
 NOTHING = DocProjection([])
@@ -634,12 +636,16 @@ class DocumentCache:
         return CacheStats(available, self._breaker.state.value, len(self._debts), dict(self._errors), sizes, problem)
 
     async def close(self) -> None:
-        """Repays what it can and closes the engine; what is still owed makes the next start begin empty."""
+        """Repays what it can, if that is quick, and closes the engine; what is still owed makes the next start
+        begin empty."""
         engine = self._engine
         if engine is None:
             return
-        await self.maintain()
-        await self._state_debts()
+        # Another process that stands still may hold what this one waits for.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_REPAY_SECONDS):
+                await self.maintain()
+                await self._state_debts()
         self._engine = None
         try:
             await engine.close()

@@ -12,7 +12,6 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +29,7 @@ from hevlayer.kernels.doccache import (
 )
 from hevlayer.kernels.filters import CancelFlag, FilterRefusedError, FilterSchema, ScanStoppedError
 from hevlayer.kernels.http import RequestHead
+from hevlayer.stores.daemon_threads import DaemonThreads
 from hevlayer.stores.doccache_changes import Changes
 from hevlayer.stores.doccache_columns import BUILD_SECONDS_MAX, BuiltColumns, ColumnFile, NamespaceColumns
 from hevlayer.stores.doccache_engine import (
@@ -61,7 +61,10 @@ IN_PLACE_LOOKUPS_MAX = 128
 IN_PLACE_FILL_BYTES_MAX = 128 * 1024
 # One budget covers this many ids of a batch.
 BUDGET_KEYS = 500
-CLOSE_SECONDS = 30.0
+CLOSE_SECONDS = 15.0
+# For threads that are at work when it is closed.
+THREADS_END_SECONDS = 2.0
+THREADS_LOOK_SECONDS = 0.001
 # How often a directory that could not be used is tried again.
 REOPEN_SECONDS = 5.0
 # A ticket is the engine's own, which has so many bits, under the number of the directory's opening in this process.
@@ -91,10 +94,10 @@ class EmbeddedEngine:
         self._ttl_ms = int(ttl_seconds * 1000)
         self._timeout_seconds = timeout_seconds
         self._unknown_write_ms = int(unknown_write_seconds * 1000)
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="doccache")
+        self._threads = DaemonThreads(THREADS, "doccache")
         # A scan's beginning looks at every row's entry, so that point operations must not wait behind it.
-        self._scan_threads = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="doccache-scan")
-        self._build_thread = ThreadPoolExecutor(1, thread_name_prefix="doccache-columns")
+        self._scan_threads = DaemonThreads(SCAN_THREADS, "doccache-scan")
+        self._build_thread = DaemonThreads(1, "doccache-columns")
         self._waiting = 0
         self._changing = 0
         """Changes that the engine has been given and that are waited for."""
@@ -453,6 +456,8 @@ class EmbeddedEngine:
         try:
             # Evicting is no point operation: it takes what it takes, in a thread, one at a time.
             self._upkeep = loop.run_in_executor(self._threads, native.maintain, self._now_ms())
+            # Whoever waited for it may have gone.
+            self._upkeep.add_done_callback(lambda done: done.cancelled() or done.exception())
             await asyncio.shield(self._upkeep)
         except DocCacheError as error:
             raise self._failed(error) from error
@@ -471,9 +476,17 @@ class EmbeddedEngine:
                 await self._in_thread(lambda: native.close(self._now_ms()), seconds=CLOSE_SECONDS)
         finally:
             self._end_changes()
-            self._threads.shutdown(wait=False, cancel_futures=True)
-            self._scan_threads.shutdown(wait=False, cancel_futures=True)
-            self._build_thread.shutdown(wait=False, cancel_futures=True)
+            await self._end_threads()
+
+    async def _end_threads(self) -> None:
+        """Waits for them, but not for one that stands still because another process does."""
+        pools = (self._threads, self._scan_threads, self._build_thread)
+        for pool in pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+        for _ in range(int(THREADS_END_SECONDS / THREADS_LOOK_SECONDS)):
+            if all(pool.have_ended for pool in pools):
+                break
+            await asyncio.sleep(THREADS_LOOK_SECONDS)
 
     # --- how calls are made ------------------------------------------------------------------------------------------
 
@@ -509,7 +522,7 @@ class EmbeddedEngine:
         *,
         keys: int = 1,
         seconds: float | None = None,
-        threads: ThreadPoolExecutor | None = None,
+        threads: DaemonThreads | None = None,
     ) -> T:
         if self._waiting >= WAITING_CALLS_MAX:
             raise CacheUnavailableError("the document cache has too many calls waiting")

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -30,6 +30,8 @@ pub const MOMENT: Duration = Duration::from_micros(300);
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
 /// How long the end of an engine waits for its writer, whose disk may hang.
 const STOP_MAX: Duration = Duration::from_secs(5);
+/// How often one that waits long looks whether the engine was closed.
+const LOOK_UP: Duration = Duration::from_millis(100);
 
 type Result<T> = std::result::Result<T, CacheError>;
 
@@ -133,7 +135,12 @@ impl Engine {
         // What it owes is left to be paid by those who stay, or by the next to come.
         if !owes {
             let adopted = self.writer.submit(Call::Adopt { owners: vec![owner], now_ms })?.wait(STOP_MAX);
-            adopted.unwrap_or(Err(CacheError::Busy))?;
+            let Some(adopted) = adopted else {
+                // A process that stands still within a change holds up the writer. Others find that this one is gone.
+                self.writer.stop();
+                return Err(CacheError::Busy);
+            };
+            adopted?;
         }
         let has_stopped = self.stop();
         self.writer.home.leave(has_stopped && !self.writer.home.store.shared.is_broken())
@@ -189,7 +196,24 @@ impl Engine {
     /// # Errors
     /// Of the change; [`CacheError::Busy`] when it takes too long.
     pub fn call(&self, call: Call) -> Result<Reply> {
-        self.submit(call)?.wait(WAIT_MAX).unwrap_or(Err(CacheError::Busy))
+        self.wait(&self.submit(call)?, WAIT_MAX).unwrap_or(Err(CacheError::Busy))
+    }
+
+    /// Waits for a change for so long, or until the engine is closed: the writer may stand still then.
+    pub(crate) fn wait(&self, pending: &Pending, patience: Duration) -> Option<Result<Reply>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if let Some(ended) = pending.wait(left.min(LOOK_UP)) {
+                return Some(ended);
+            }
+            if self.is_closed.load(Ordering::SeqCst) {
+                return Some(Err(CacheError::Closed));
+            }
+            if left.is_zero() {
+                return None;
+            }
+        }
     }
 
     pub(crate) fn read(&self) -> Result<Read<'_>> {

@@ -215,7 +215,7 @@ impl Engine {
             }
             Found::Overdue => {
                 let patience = if wait { WAIT_MAX } else { MOMENT };
-                return match self.submit(Call::Expire { now_ms })?.wait(patience) {
+                return match self.wait(&self.submit(Call::Expire { now_ms })?, patience) {
                     Some(ended) => ended.map(|_| None),
                     None => Ok(Some(Looked::WouldWait)),
                 };
@@ -263,7 +263,7 @@ impl Engine {
     /// longer than a moment.
     fn drop_row(&self, namespace: &str, key: &[u8], slot: &Slot, wait: bool) -> Result<bool> {
         let call = Call::Evict { namespace: namespace.into(), key: key.into(), place: slot.place };
-        match self.submit(call)?.wait(if wait { WAIT_MAX } else { MOMENT }) {
+        match self.wait(&self.submit(call)?, if wait { WAIT_MAX } else { MOMENT }) {
             Some(ended) => ended.map(|_| true),
             None => Ok(false),
         }

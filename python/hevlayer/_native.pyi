@@ -766,16 +766,19 @@ class RelayedQuery:
     def answered(
         self, answer: ResponseHead, date: bytes, connection: bytes, /
     ) -> tuple[bytes, int, int | None, int | None] | None:
-        """As `ResponseHead.relayed`, for the client; None: not a whole 200 without an encoding."""
+        """As `ResponseHead.relayed`, for the client; None: not a whole 200."""
 
     def line(
         self, time_ms: int, operation: str, size: int, seconds: float, upstream_seconds: float, peer: str, /
     ) -> str:
         """As `access_line`, of a query that is answered with 200."""
 
-    def record(self, answer: ResponseHead, ids_max: int, /) -> bytes:
-        """What the history says of the query and this answer: the members of a JSON object after its times, from the
-        comma on, with at most `ids_max` ids."""
+    def record(self, answer: bytes, ids_max: int, /) -> bytes:
+        """What the history says of the query and an answer's body: the members of a JSON object after its times, from
+        the comma on, with at most `ids_max` ids."""
+
+    def record_at_once(self, answer: ResponseHead, ids_max: int, /) -> bytes | None:
+        """The same of an answer; None: it is compressed."""
 
 @final
 class DocCacheEngine:

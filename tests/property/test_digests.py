@@ -81,6 +81,17 @@ def test_the_ids_of_an_answer(tree, most, spaced):
     assert [each if isinstance(each, str) else str(each) for each in told] == expected
 
 
+@pytest.mark.parametrize("seed", range(200))
+def test_the_ids_of_rows_that_begin_with_them(seed):
+    rng = random.Random(seed)
+    first = ["a", 7, "é", 'a "quoted" \\', "", 2**64 - 1, None, "x" * 70]
+    rows = [{"id": rng.choice(first), **members(rng, rng.randrange(4), 1)} for _ in range(rng.randrange(9))]
+    answer = written({"rows": rows, "billing": {}}, rng.random() < 0.2, rng.random() < 0.5)
+    most = rng.randint(1, 9)
+    told = json.loads(splice.answer_ids(answer, most))
+    assert [each if isinstance(each, str) else str(each) for each in told] == reference.answer_ids(answer, most)
+
+
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(st.binary(max_size=60), st.integers(1, 8))
 def test_any_bytes_are_told_in_json(body, most):

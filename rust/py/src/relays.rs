@@ -221,8 +221,7 @@ impl RelayedQuery {
         date: &[u8],
         connection: &[u8],
     ) -> PyResult<Option<Relayed<'py>>> {
-        let encoding = answer.response.header(answer.text.bytes(py), b"content-encoding");
-        if answer.response.status != OK || answer.body.is_none() || encoding.is_some() {
+        if answer.response.status != OK || answer.body.is_none() {
             return Ok(None);
         }
         let reading = &*self.reading;
@@ -277,10 +276,30 @@ impl RelayedQuery {
     }
 
     #[pyo3(signature = (answer, ids_max, /))]
-    fn record<'py>(&self, py: Python<'py>, answer: &ResponseHead, ids_max: usize) -> PyResult<Bound<'py, PyBytes>> {
+    fn record<'py>(&self, py: Python<'py>, answer: &[u8], ids_max: usize) -> PyResult<Bound<'py, PyBytes>> {
+        self.recorded(py, answer, ids_max)
+    }
+
+    #[pyo3(signature = (answer, ids_max, /))]
+    fn record_at_once<'py>(
+        &self,
+        py: Python<'py>,
+        answer: &ResponseHead,
+        ids_max: usize,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let encoding = answer.response.header(answer.text.bytes(py), b"content-encoding");
+        if encoding.is_some_and(|encoding| encoding != b"identity") {
+            return Ok(None);
+        }
+        let body = answer.body.as_ref().map_or(&b""[..], |body| body.bytes(py));
+        self.recorded(py, body, ids_max).map(Some)
+    }
+}
+
+impl RelayedQuery {
+    fn recorded<'py>(&self, py: Python<'py>, given: &[u8], ids_max: usize) -> PyResult<Bound<'py, PyBytes>> {
         let asked = self.head.get();
         let body = asked.body.as_ref().map_or(&b""[..], |body| body.bytes(py));
-        let given = answer.body.as_ref().map_or(&b""[..], |body| body.bytes(py));
         let (shape, ids) = in_place(|| (splice::query_shape(body), splice::answer_ids(given, ids_max)))?;
         let reading = &*self.reading;
         let mut out = Vec::with_capacity(200 + reading.namespace.len() + shape.len() + ids.len());

@@ -4,7 +4,7 @@ use memchr::{memchr, memchr3, memchr_iter};
 
 use crate::error::{Fault, Parsed};
 use crate::reader::{Kind, Reader};
-use crate::text;
+use crate::{skim, text};
 
 /// A longer body is told by its size only.
 pub const BODY_BYTES_MAX: usize = 4 << 20;
@@ -15,6 +15,7 @@ pub const ITEMS_MAX: usize = 32;
 pub const DEPTH_MAX: usize = 12;
 /// A list of at least so many numbers, a vector or a set in a filter, is told by its length.
 pub const NUMBERS_MIN: usize = 3;
+const ROW_START: &[u8] = b"{\"id\":";
 
 /// A query's JSON text with lists of numbers told by their length, and long texts and lists cut. What is not one
 /// object, or too large, is told by its size.
@@ -166,36 +167,45 @@ fn cut_text(raw: &[u8], mark: &str) -> Vec<u8> {
 }
 
 /// The ids of an answer's rows in their order, as a JSON array of at most `most` strings: those of `rows`, else those
-/// of the legs in `results`, one after the other. Empty when the text is not such an answer.
+/// of the legs in `results`, one after the other. Empty when the text is not such an answer; what stands behind the id
+/// of a row that begins with it is not judged.
 #[must_use]
 pub fn answer_ids(answer: &[u8], most: usize) -> Vec<u8> {
-    let mut ids = Ids { answer, most, stops: true, found: Vec::new() };
-    let mut legs = Vec::new();
+    let mut ids = Ids { answer, most, stops: true, list: List::default() };
+    let mut legs = List::default();
     let mut reader = Reader::new(answer);
     reader.skip_blank();
     let mut done = false;
     if reader.kind() == Kind::Object {
         let read = reader.members(|reader, key| match &answer[key.start + 1..key.end - 1] {
             b"rows" if reader.kind() == Kind::Array => {
-                ids.found.clear();
+                ids.list = List::default();
                 done = true;
                 ids.rows(reader)
             }
             b"results" if reader.kind() == Kind::Array => {
                 // Read to their end: `rows` may follow.
-                let mut of_legs = Ids { answer, most, stops: false, found: Vec::new() };
+                let mut of_legs = Ids { answer, most, stops: false, list: List::default() };
                 let read = of_legs.legs(reader);
-                legs = of_legs.found;
+                legs = of_legs.list;
                 read
             }
             _ => reader.skip_value(),
         });
-        if read.is_err() && !(done && ids.found.len() >= most) {
+        if read.is_err() && !(done && ids.list.count >= most) {
             return b"[]".to_vec();
         }
     }
-    let found = if done { ids.found } else { legs };
-    [b"[", found.join(&b',').as_slice(), b"]"].concat()
+    let list = if done { ids.list } else { legs };
+    let items = list.text.strip_suffix(b",").unwrap_or_default();
+    [b"[", items, b"]"].concat()
+}
+
+/// Items of a JSON array, each with a comma behind it.
+#[derive(Default)]
+struct List {
+    text: Vec<u8>,
+    count: usize,
 }
 
 struct Ids<'a> {
@@ -203,7 +213,7 @@ struct Ids<'a> {
     most: usize,
     /// Whether reading ends, with a fault, once there are enough.
     stops: bool,
-    found: Vec<Vec<u8>>,
+    list: List,
 }
 
 impl<'a> Ids<'a> {
@@ -228,30 +238,61 @@ impl<'a> Ids<'a> {
     }
 
     fn row(&mut self, reader: &mut Reader<'a>) -> Parsed<()> {
-        let is_enough = self.found.len() >= self.most;
+        let is_enough = self.list.count >= self.most;
         if is_enough && self.stops {
             return Err(Fault { at: reader.at, reason: "enough" });
         }
         if is_enough || reader.kind() != Kind::Object {
             return reader.skip_value();
         }
+        if let Some(end) = self.row_that_begins_with_its_id(reader.at) {
+            reader.at = end;
+            return Ok(());
+        }
         let answer = self.answer;
         let read = reader.members(|reader, key| {
             let (start, kind) = (reader.at, reader.kind());
             reader.skip_value()?;
             if &answer[key.start + 1..key.end - 1] == b"id" {
-                match kind {
-                    Kind::String => {
-                        let raw = &answer[start + 1..reader.at - 1];
-                        self.found.push(text::quote(&text::decode(raw).text));
-                    }
-                    Kind::Number => self.found.push([b"\"", &answer[start..reader.at], b"\""].concat()),
-                    _ => (),
-                }
+                self.take(kind, &answer[start..reader.at]);
             }
             Ok(())
         });
         read.map(|_| ())
+    }
+
+    /// The end of a row as the upstream writes it; None: it is another one, and nothing is taken.
+    fn row_that_begins_with_its_id(&mut self, start: usize) -> Option<usize> {
+        let answer = self.answer;
+        answer[start..].strip_prefix(ROW_START)?;
+        let mut reader = Reader::resume(answer, start + ROW_START.len());
+        reader.skip_blank();
+        let (from, kind) = (reader.at, reader.kind());
+        reader.skip_value().ok()?;
+        let to = reader.at;
+        reader.skip_blank();
+        if !matches!(answer.get(reader.at), Some(b',' | b'}')) {
+            return None;
+        }
+        let end = skim::object_end(answer, reader.at)?;
+        self.take(kind, &answer[from..to]);
+        Some(end)
+    }
+
+    fn take(&mut self, kind: Kind, value: &[u8]) {
+        let out = &mut self.list.text;
+        match kind {
+            Kind::String if value.is_ascii() && memchr(b'\\', value).is_none() => out.extend_from_slice(value),
+            Kind::String => out.extend_from_slice(&text::quote(&text::decode(&value[1..value.len() - 1]).text)),
+            Kind::Number => {
+                out.push(b'"');
+                out.extend_from_slice(value);
+                out.push(b'"');
+            }
+            _ => return,
+        }
+        out.push(b',');
+        self.list.count += 1;
     }
 }
 
@@ -310,6 +351,18 @@ mod tests {
         );
         assert_eq!(ids(r#"{"results":[{"id":"b"}],"rows":[{"id":"a"}]}"#, 9), r#"["a"]"#);
         assert_eq!(ids(r#"{"rows":[{"id":1},{"id":2},{"id":3}],"billing":{}}"#, 2), r#"["1","2"]"#);
+    }
+
+    #[test]
+    fn a_row_that_begins_with_its_id_is_read_like_any_other() {
+        assert_eq!(
+            ids(r#"{"rows":[{"id":"a","t":"}{\""},{"id":7,"x":{"y":[{}]}},{"id": "\u00e9"},{"id":null,"a":1}]}"#, 9),
+            r#"["a","7","é"]"#
+        );
+        assert_eq!(ids(r#"{"rows":[{"id":"é","x":{"id":3}},{"id":1,"id":2}]}"#, 9), r#"["é","1","2"]"#);
+        for broken in [r#"{"rows":[{"id":"a""#, r#"{"rows":[{"id":1 2}]}"#, r#"{"rows":[{"id":1,"x":"}]}"#] {
+            assert_eq!(ids(broken, 9), "[]", "{broken}");
+        }
     }
 
     #[test]

@@ -62,6 +62,34 @@ pub(crate) fn number_bits(block: &[u8; BLOCK]) -> NumberBits {
     plain::number_bits(block)
 }
 
+/// The bytes that tell where an object ends, one bit a byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ObjectBits {
+    pub quote: u64,
+    pub backslash: u64,
+    pub open: u64,
+    pub close: u64,
+}
+
+#[inline(always)]
+pub(crate) fn object_bits(block: &[u8; BLOCK]) -> ObjectBits {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut bits = ObjectBits::default();
+        let (quarters, _) = block.as_chunks::<16>();
+        for (index, quarter) in quarters.iter().enumerate() {
+            let shift = 16 * index;
+            bits.quote |= u64::from(sse2::equal(quarter, b'"')) << shift;
+            bits.backslash |= u64::from(sse2::equal(quarter, b'\\')) << shift;
+            bits.open |= u64::from(sse2::equal(quarter, b'{')) << shift;
+            bits.close |= u64::from(sse2::equal(quarter, b'}')) << shift;
+        }
+        bits
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    plain::object_bits(block)
+}
+
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn split(window: &[u8; 32]) -> (&[u8; 16], &[u8; 16]) {
@@ -128,6 +156,21 @@ mod plain {
         window.iter().enumerate().fold(0, |bits, (at, &byte)| bits | (u32::from(class(byte)) << at))
     }
 
+    pub fn object_bits(block: &[u8; super::BLOCK]) -> super::ObjectBits {
+        let mut bits = super::ObjectBits::default();
+        for (at, byte) in block.iter().enumerate() {
+            let bit = 1_u64 << at;
+            match byte {
+                b'"' => bits.quote |= bit,
+                b'\\' => bits.backslash |= bit,
+                b'{' => bits.open |= bit,
+                b'}' => bits.close |= bit,
+                _ => {}
+            }
+        }
+        bits
+    }
+
     pub fn number_bits(block: &[u8; super::BLOCK]) -> super::NumberBits {
         let mut bits = super::NumberBits::default();
         for (at, byte) in block.iter().enumerate() {
@@ -152,6 +195,17 @@ mod plain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_byte_in_each_place_tells_of_objects() {
+        for byte in 0..=255_u8 {
+            for place in 0..BLOCK {
+                let mut block = [b'a'; BLOCK];
+                block[place] = byte;
+                assert_eq!(object_bits(&block), plain::object_bits(&block));
+            }
+        }
+    }
 
     #[test]
     fn each_byte_in_each_lane_has_its_class() {

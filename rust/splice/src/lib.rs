@@ -12,6 +12,7 @@ mod lanes;
 mod prune;
 mod query;
 pub mod reader;
+mod skim;
 mod tape;
 pub mod text;
 mod write;

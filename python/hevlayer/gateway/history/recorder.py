@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from hevlayer.clock import Clock
 from hevlayer.errors import ValidationError
 from hevlayer.gateway.history.entry import WRITERS, Feed, Line, click_rest, search_rest
-from hevlayer.gateway.history.summary import TOP_IDS_MAX, summarize_query, top_ids
+from hevlayer.gateway.history.summary import TOP_IDS_MAX, plain_answer, summarize_query, top_ids
 from hevlayer.gateway.history.tags import TAGS_HEADER, header_tags
 from hevlayer.gateway.history.writer import Writer
 from hevlayer.gateway.router import RouteContext
@@ -37,9 +37,9 @@ class _Fetched(NamedTuple):
     served_from: str
 
 
-# A nanosecond, the namespace, the request and what was served or the finished record, and its bytes; a plain tuple,
-# since a query pays for it.
-_Queued = tuple[int, str, tuple[RouteContext, ServedQuery | _Fetched] | bytes, int]
+# A nanosecond, the namespace, the finished record or what it is made from, and its bytes; a plain tuple, since a query
+# pays for it.
+_Queued = tuple[int, str, bytes | tuple[RouteContext, ServedQuery | _Fetched] | tuple[RelayedQuery, ResponseHead], int]
 
 
 class Recorder:
@@ -90,16 +90,17 @@ class Recorder:
 
     def relayed(self, namespace: str, query: RelayedQuery, answer: ResponseHead) -> None:
         """As `queried`, of a query that never became a request; its record is made here, while its bytes are at hand,
-        and they need not be kept."""
+        and they need not be kept. A compressed answer is kept, and inflated later."""
         if self._off and namespace in self._off:
             return
         if self._records < self._queue_records_max:
-            rest = query.record(answer, TOP_IDS_MAX)
-            size = len(rest)
+            rest = query.record_at_once(answer, TOP_IDS_MAX)
+            what = (query, answer) if rest is None else rest
+            size = (query.head.length or 0) + len(answer.body or b"") if rest is None else len(rest)
             if self._bytes + size <= self._queue_bytes_max:
                 self._records += 1
                 self._bytes += size
-                self._queue.append((self._next_nanos(1), namespace, rest, size))
+                self._queue.append((self._next_nanos(1), namespace, what, size))
                 return
         self._metrics.count_history(Feed.SEARCHES.value, "dropped", 1)
 
@@ -157,6 +158,13 @@ class Recorder:
             self._writer.add(Feed.SEARCHES, namespace, Line(nanos, what))
             return
         context, served = what
+        if isinstance(context, RelayedQuery):
+            assert isinstance(served, ResponseHead)
+            self._records -= 1
+            text = plain_answer(served.body, served.header(b"content-encoding"))
+            self._writer.add(Feed.SEARCHES, namespace, Line(nanos, context.record(text, TOP_IDS_MAX)))
+            return
+        assert not isinstance(served, ResponseHead)
         if isinstance(served, _Fetched):
             self._records -= len(served.doc_ids)
             self._write_clicks(nanos, context, served)

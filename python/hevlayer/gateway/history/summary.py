@@ -24,15 +24,19 @@ def top_ids(answer: bytes | None, encoding: bytes | None) -> orjson.Fragment:
         answer: None: it went through in pieces and was not kept.
         encoding: its `content-encoding`.
     """
+    text = plain_answer(answer, encoding)
+    return orjson.Fragment(answer_ids(text, TOP_IDS_MAX)) if text else NO_IDS
+
+
+def plain_answer(answer: bytes | None, encoding: bytes | None) -> bytes:
+    """An answer's text without its encoding, to be read for its ids; b"" for what is not read."""
     if answer is None:
-        return NO_IDS
+        return b""
     if encoding == b"gzip":
         answer = _inflated(answer)
     elif encoding is not None and encoding != b"identity":
-        return NO_IDS
-    if len(answer) > ANSWER_BYTES_MAX:
-        return NO_IDS
-    return orjson.Fragment(answer_ids(answer, TOP_IDS_MAX))
+        return b""
+    return answer if len(answer) <= ANSWER_BYTES_MAX else b""
 
 
 def _inflated(answer: bytes) -> bytes:

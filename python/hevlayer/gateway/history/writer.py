@@ -16,7 +16,7 @@ from typing import Protocol
 
 from hevlayer.clock import Backoff, Clock
 from hevlayer.errors import LayerError
-from hevlayer.gateway.history.entry import SPAN_NANOS, WRITERS, Feed, Line, day_of, object_name
+from hevlayer.gateway.history.entry import NANOS_PER_DAY, SPAN_NANOS, WRITERS, Feed, Line, object_name
 from hevlayer.stores.objects import ObjectStore
 
 FLUSH_SECONDS = 1.0
@@ -139,7 +139,7 @@ class Writer:
         return (
             waiting.size + size > OBJECT_BYTES_MAX
             or line.nanos - first > SPAN_NANOS
-            or day_of(line.nanos) != day_of(first)
+            or line.nanos // NANOS_PER_DAY != first // NANOS_PER_DAY
         )
 
     def pending(self, feed: Feed, namespace: str) -> list[Line]:

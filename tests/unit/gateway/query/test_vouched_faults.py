@@ -8,19 +8,21 @@ from quick_ways import BROKEN, ROWS, TRACEPARENT, at_rest, lines, message, now_m
 
 from hevlayer.gateway.consistency import Status
 from hevlayer.http.connection import ServerConnection
+from hevlayer.stores.turbopuffer import Deadlines
 from hevlayer.testing.recording import Canned, answer
 
 
 @pytest.mark.parametrize(("broken", "status", "code"), BROKEN.values(), ids=BROKEN.keys())
-async def test_an_upstream_that_fails_is_told_and_leaves_nothing_behind(benches, open_ways, broken, status, code):
-    # Long enough for good answers on a busy machine.
-    bench = await benches(first_byte_timeout_seconds=1.0)
-    bench.upstream.default = answer(200, ROWS)
-    ways = await open_ways(bench)
+async def test_an_upstream_that_fails_is_told_and_leaves_nothing_behind(bench, ways, broken, status, code):
     await vouch(ways)
     good = await ways.ask(message())
     bench.upstream.script.append(broken)
+    upstream = bench.gateway.upstream
+    usual = upstream.deadlines
+    if broken.before is not None:
+        upstream.deadlines = Deadlines(0.05, usual.total_seconds)
     got = await ways.ask(message())
+    upstream.deadlines = usual
     assert taken(bench) == 2
     assert got.startswith(b"HTTP/1.1 %d " % status)
     assert b'"error":"%b"' % code in got

@@ -147,8 +147,9 @@ def facet_of(
     return Facet(name, kind, tuple(found), missing_rows)
 
 
-def read_snapshot(place: str, key: str, body: bytes) -> Snapshot:
+def read_snapshot(place: str, body: bytes, key: str = "") -> Snapshot:
     """Raises: BrokenSnapshotError: what stands under the key is no snapshot, or not the one that its hash says."""
+    named = f"the snapshot '{key}'" if key else "a snapshot"
     try:
         read: Mapping[str, Any] = orjson.loads(body)
         fields = tuple(
@@ -162,9 +163,9 @@ def read_snapshot(place: str, key: str, body: bytes) -> Snapshot:
         )
         told = read["sha"]
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise BrokenSnapshotError(f"the snapshot '{key}' in the object store cannot be read") from error
+        raise BrokenSnapshotError(f"{named} in the object store cannot be read") from error
     if told != snapshot.sha:
-        raise BrokenSnapshotError(f"the snapshot '{key}' in the object store is not the one that its hash names")
+        raise BrokenSnapshotError(f"{named} in the object store is not the one that its hash names")
     return snapshot
 
 

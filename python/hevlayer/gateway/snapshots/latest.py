@@ -89,14 +89,14 @@ class LatestSnapshots:
         mirrored = await self._mirror.get(entry.key)
         if mirrored is not None:
             try:
-                return self._keep(entry.key, await asyncio.to_thread(read_snapshot, entry.place, entry.key, mirrored))
+                return self._keep(entry.key, await asyncio.to_thread(read_snapshot, entry.place, mirrored, entry.key))
             except BrokenSnapshotError:
                 # The store has the true one.
                 pass
         body = await self._store.read(entry)
         if body is None:
             return None
-        snapshot = await asyncio.to_thread(read_snapshot, entry.place, entry.key, body)
+        snapshot = await asyncio.to_thread(read_snapshot, entry.place, body, entry.key)
         await self._mirror.put(entry.key, body)
         return self._keep(entry.key, snapshot)
 

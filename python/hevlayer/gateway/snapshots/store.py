@@ -71,7 +71,7 @@ class SnapshotStore:
         standing = await self._objects.get(key)
         try:
             if standing is not None:
-                await asyncio.to_thread(read_snapshot, snapshot.place, key, standing)
+                await asyncio.to_thread(read_snapshot, snapshot.place, standing, key)
             return None
         except BrokenSnapshotError as error:
             log.warning("a damaged snapshot is replaced", extra={"reason": error.message})
@@ -150,7 +150,7 @@ class SnapshotStore:
             return True
         body = await self.read(entry)
         return body is not None and (
-            await asyncio.to_thread(read_snapshot, entry.place, entry.key, body)
+            await asyncio.to_thread(read_snapshot, entry.place, body, entry.key)
         ).sha.startswith(sha)
 
     async def find(self, place: str, sha: str) -> Snapshot | None:
@@ -167,7 +167,7 @@ class SnapshotStore:
                 if body is None:
                     continue
                 try:
-                    snapshot = await asyncio.to_thread(read_snapshot, place, entry.key, body)
+                    snapshot = await asyncio.to_thread(read_snapshot, place, body, entry.key)
                 except BrokenSnapshotError as error:
                     broken = broken or error
                     continue
@@ -224,7 +224,7 @@ class SnapshotStore:
 def _identity_in(entry: Entry, body: bytes) -> str | None:
     """Whose counts a body holds; None: it does not tell."""
     try:
-        return read_snapshot(entry.place, entry.key, body).identity
+        return read_snapshot(entry.place, body, entry.key).identity
     except BrokenSnapshotError:
         return None
 

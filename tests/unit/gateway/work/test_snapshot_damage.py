@@ -13,7 +13,10 @@ from hevlayer.gateway.snapshots.body import Facet, Histogram, Snapshot
 from hevlayer.gateway.snapshots.store import entry_of, key_of
 
 SCANS = f"{NS}/scans"
-DAMAGES = {"cut": lambda body: body[: len(body) // 2], "of another shape": lambda body: body.replace(b":5", b":6", 1)}
+DAMAGES = {
+    "cut": lambda body: body[: len(body) // 2],
+    "of another shape": lambda body: body.replace(b'"row_count":5', b'"row_count":6'),
+}
 YEAR = ["year", "Eq", FILMS[0]["year"]]
 SAME_YEAR = sum(film["year"] == FILMS[0]["year"] for film in FILMS[:5])
 

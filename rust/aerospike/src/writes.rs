@@ -131,9 +131,7 @@ impl Engine {
             }
             settle.change
         };
-        // Every id may become a hole; those that do not are counted off when they have not.
-        let each = Tally { holes: 1, ..Tally::default() };
-        let work = Work { place: &place, plan: &plan, rows: settled.rows, each, now_ms, deadline };
+        let work = Work { place: &place, plan: &plan, rows: settled.rows, each: Tally::default(), now_ms, deadline };
         if let Some(keys) = keys {
             self.change(keys, &work).await?;
             return Ok(lost.into_inner().is_empty());
@@ -243,9 +241,13 @@ impl Engine {
         let Work { place, plan, rows, each, now_ms, deadline } = *work;
         let mut pending: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
         let count = times(each, keys.len());
+        let is_counted = count != Tally::default();
         let mut counted = None;
+        // Ids that are counted as holes and may not be one yet, in the epoch beside them.
+        let mut ahead: HashSet<&[u8]> = HashSet::new();
+        let mut ahead_epoch = 0;
         for _ in 0..CAS_TRIES_MAX {
-            let guess = self.heads.last_epoch(place).filter(|epoch| counted != Some(*epoch));
+            let guess = self.heads.last_epoch(place).filter(|epoch| is_counted && counted != Some(*epoch));
             let seen = self.see(place, &pending, false, guess.map(|epoch| (epoch, count)), now_ms, deadline).await?;
             let Some(epoch) = seen.epoch() else {
                 self.renew(place, now_ms, deadline, |_, _| None).await?;
@@ -253,19 +255,26 @@ impl Engine {
             };
             self.heads.learn_epoch(place, epoch);
             counted = guess.or(counted);
-            if counted != Some(epoch) {
+            if is_counted && counted != Some(epoch) {
                 // What was counted in another epoch is of no account any more.
                 self.read(vec![], Some(self.count_write(place, epoch, count)?), deadline).await?;
                 counted = Some(epoch);
             }
+            if ahead_epoch != epoch {
+                ahead.clear();
+                ahead_epoch = epoch;
+            }
             let mut tally = Tally::default();
+            let mut holes = 0;
             let mut writes = Vec::new();
             let mut writing = Vec::new();
             for (key, record) in pending.iter().zip(&seen.records) {
                 let slot =
                     record.as_ref().map(|record| read_slot(record, Some(key), Some(epoch)).unwrap_or(UNREADABLE));
+                let is_hole = slot.as_ref().is_some_and(|slot| slot.is_current && slot.is_hole());
                 let Some(change) = plan(key, slot.as_ref(), &seen.wholes) else {
                     tally.add(times_back(each));
+                    tally.holes -= i64::from(ahead.remove(key) && !is_hole);
                     continue;
                 };
                 let row = rows.and_then(|rows| rows.get(key));
@@ -281,14 +290,29 @@ impl Engine {
                     same: record.as_ref().and_then(same_nonce),
                     expiration: self.expiration(self.life(&change, slot.as_ref(), now_ms)),
                 });
-                writing.push((*key, difference(slot.as_ref(), &change, each, row)));
+                let difference = difference(slot.as_ref(), &change, each, row);
+                if difference.holes > 0 {
+                    holes += i64::from(ahead.insert(key));
+                } else if ahead.remove(key) && !is_hole {
+                    // An earlier try was not carried out, or somebody has filled what it left.
+                    tally.holes -= 1;
+                }
+                writing.push((*key, difference));
+            }
+            if holes > 0 {
+                // Before there is one: whoever reads the counts must not take the namespace for complete.
+                let write = self.count_write(place, epoch, Tally { holes, ..Tally::default() })?;
+                self.read(vec![], Some(write), deadline).await?;
             }
             let mut again = Vec::new();
             match self.write(writes, deadline).await {
                 Ok(ends) => {
                     for ((key, difference), written) in writing.into_iter().zip(ends) {
                         match written {
-                            Written::Done => tally.add(difference),
+                            Written::Done => {
+                                ahead.remove(key);
+                                tally.add(Tally { holes: difference.holes.min(0), ..difference });
+                            }
                             Written::Changed => again.push(key),
                             Written::TooLarge => return Err(Failure::Server("RecordTooBig".to_owned())),
                             Written::Failed(failure) => return Err(failure),
@@ -337,7 +361,7 @@ fn difference(slot: Option<&Slot>, change: &Change, each: Tally, row: Option<&Re
     };
     Tally {
         marked: count(change.entries.len()) - before.map_or(0, |slot| count(slot.entries.len())) - each.marked,
-        holes: i64::from(is_hole) - i64::from(before.is_some_and(Slot::is_hole)) - each.holes,
+        holes: i64::from(is_hole) - i64::from(before.is_some_and(Slot::is_hole)),
         rows: rows - i64::from(is_row),
         bytes: bytes - if is_row { held } else { 0 },
         lost: 0,
@@ -351,9 +375,9 @@ fn touched(head: Head) -> Head {
 
 fn times(each: Tally, count: usize) -> Tally {
     let count = i64::try_from(count).unwrap_or(0);
-    Tally { marked: each.marked * count, holes: each.holes * count, ..Tally::default() }
+    Tally { marked: each.marked * count, ..Tally::default() }
 }
 
 fn times_back(each: Tally) -> Tally {
-    Tally { marked: -each.marked, holes: -each.holes, ..Tally::default() }
+    Tally { marked: -each.marked, ..Tally::default() }
 }

@@ -294,3 +294,32 @@ async def test_a_scan_that_says_it_is_whole_has_every_row_also_those_being_writt
             await write(other, rng, version)
         await scanning
     assert (whole_scans, version > 12) == (12, True)
+
+
+async def test_a_write_that_leaves_its_row_makes_no_gateway_think_that_one_is_missing(bench: Bench) -> None:
+    here, there = await bench.open(), await bench.open()
+    cache = DocumentCache(here, bench.clock, ttl_seconds=TTL_SECONDS)
+    await warm(cache, here, NAMES)
+    for number in range(20):
+        key = key_of(NAMES[number])
+        await there.mark(number, "ns", [key], MARK_SECONDS)
+        assert await there.settle(number, "ns", [key], APPLIED, rows=page(NAMES[number : number + 1], 2))
+        assert await cache.warmed_through("ns", None) == STAMP_MS
+    await there.mark(99, "ns", [key_of("row000")], MARK_SECONDS)
+    await there.settle(99, "ns", [key_of("row000")], APPLIED)
+    assert await cache.warmed_through("ns", None) is None
+    assert (await here.facts("ns")).holes == 1
+
+
+async def test_an_id_that_two_writes_met_on_is_missing_for_every_gateway_at_once(bench: Bench) -> None:
+    here, there = await bench.open(), await bench.open()
+    cache = DocumentCache(here, bench.clock, ttl_seconds=TTL_SECONDS)
+    await warm(cache, here, NAMES)
+    await there.mark(1, "ns", [key_of("row000")], MARK_SECONDS)
+    await there.mark(2, "ns", [key_of("row000")], MARK_SECONDS)
+    assert await cache.warmed_through("ns", None) is None
+    for token in (1, 2):
+        await there.settle(token, "ns", [key_of("row000")], APPLIED, rows=page(["row000"], 2))
+    assert await cache.warmed_through("ns", None) is None
+    await put(here, "row000", t=2)
+    assert await cache.warmed_through("ns", None) == STAMP_MS

@@ -799,6 +799,7 @@ class DocCacheEngine:
         ttl_ms: int,
         unknown_write_ms: int,
         now_ms: int,
+        namespace_capacity_bytes: int = 0,
     ) -> DocCacheEngine: ...
     def lookup(
         self, namespace: str, key: bytes, projection: DocProjection, id_type: str | None, now_ms: int, *, wait: bool

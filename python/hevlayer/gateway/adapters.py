@@ -43,6 +43,7 @@ def open_cache(config: GatewayConfig, clock: Clock, directory: Path) -> Engine |
         clock,
         upstream=_whose_rows(config),
         capacity_bytes=config.cache_capacity_bytes,
+        namespace_capacity_bytes=config.cache_namespace_capacity_bytes,
         ttl_seconds=config.cache_ttl_seconds,
         timeout_seconds=config.cache_timeout_ms / 1000,
         unknown_write_seconds=config.unknown_write_seconds,

@@ -433,6 +433,13 @@ class GatewayConfig:
         "disk that the document cache may take, in bytes",
         section=_CACHE,
     )
+    cache_namespace_capacity_bytes: int = setting(
+        0,
+        "LAYER_CACHE_NAMESPACE_CAPACITY_BYTES",
+        whole(0, 1 << 44),
+        "of them for one namespace, in bytes, so that a large one leaves room for others; 0: all. Embedded cache only",
+        section=_CACHE,
+    )
     columns_bytes_max: int = setting(
         1 << 30,
         "LAYER_COLUMNS_BYTES_MAX",
@@ -582,6 +589,16 @@ class GatewayConfig:
 SETTINGS = settings_of(GatewayConfig)
 
 
+def _share(share_bytes: int, capacity_bytes: int, cache: str, aerospike_hosts: str) -> str | None:
+    if not share_bytes:
+        return None
+    if (cache or ("aerospike" if aerospike_hosts else "embedded")) == "aerospike":
+        return "LAYER_CACHE_NAMESPACE_CAPACITY_BYTES is for the embedded cache; Aerospike bounds its namespace itself"
+    if share_bytes > capacity_bytes:
+        return "LAYER_CACHE_NAMESPACE_CAPACITY_BYTES must be at most LAYER_CACHE_CAPACITY_BYTES"
+    return None
+
+
 def _upstream_key(gateway_key: str, upstream_key: str) -> str | None:
     if gateway_key and not upstream_key:
         return "TURBOPUFFER_API_KEY is required with LAYER_GATEWAY_API_KEY: the upstream never sees the gateway's key"
@@ -643,6 +660,7 @@ def _collector(endpoint: str) -> str | None:
 JOINT_RULES = (
     JointRule(("otlp_endpoint",), _collector),
     JointRule(("cache", "aerospike_hosts"), _hosts),
+    JointRule(("cache_namespace_capacity_bytes", "cache_capacity_bytes", "cache", "aerospike_hosts"), _share),
     JointRule(("aerospike_user", "aerospike_password"), _account),
     JointRule(("s3_bucket", "objects_dir"), _bucket_or_directory),
     JointRule(("s3_bucket", "s3_prefix", "s3_region", "s3_endpoint_url"), _bucket_of),

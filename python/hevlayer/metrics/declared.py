@@ -231,6 +231,13 @@ CACHE_CAPACITY = _level(
     "Bytes that the document cache may hold; 0 when its server decides.",
     "sum(layer_cache_capacity_bytes)",
 )
+CACHE_NAMESPACE_CAPACITY = _level(
+    "layer_cache_namespace_capacity_bytes",
+    "cache",
+    (),
+    "Bytes that one namespace may hold in the document cache; 0 without such a bound.",
+    "max(layer_cache_namespace_capacity_bytes)",
+)
 CACHE_OPEN_WRITES = _level(
     "layer_cache_open_writes",
     "cache",

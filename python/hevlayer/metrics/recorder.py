@@ -131,6 +131,7 @@ class Metrics:
         self.cache_rows = registry.gauge(declared.CACHE_ROWS)
         self.cache_bytes = registry.gauge(declared.CACHE_BYTES)
         self.cache_capacity = registry.gauge(declared.CACHE_CAPACITY)
+        self.cache_namespace_capacity = registry.gauge(declared.CACHE_NAMESPACE_CAPACITY)
         self.columns = registry.gauge(declared.COLUMNS)
         self.columns_bytes = registry.gauge(declared.COLUMNS_BYTES)
         self.columns_capacity = registry.gauge(declared.COLUMNS_CAPACITY)

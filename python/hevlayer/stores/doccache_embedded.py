@@ -82,6 +82,7 @@ class EmbeddedEngine:
         *,
         upstream: str,
         capacity_bytes: int,
+        namespace_capacity_bytes: int,
         ttl_seconds: float,
         timeout_seconds: float,
         unknown_write_seconds: float,
@@ -91,6 +92,7 @@ class EmbeddedEngine:
         self._now_ms = clock.now_ms
         self._upstream = upstream
         self._capacity_bytes = capacity_bytes
+        self._namespace_capacity_bytes = namespace_capacity_bytes
         self._ttl_ms = int(ttl_seconds * 1000)
         self._timeout_seconds = timeout_seconds
         self._unknown_write_ms = int(unknown_write_seconds * 1000)
@@ -130,6 +132,7 @@ class EmbeddedEngine:
         *,
         upstream: str,
         capacity_bytes: int = CAPACITY_BYTES,
+        namespace_capacity_bytes: int = 0,
         ttl_seconds: float = TTL_SECONDS,
         timeout_seconds: float = TIMEOUT_SECONDS,
         unknown_write_seconds: float = UNKNOWN_WRITE_SECONDS,
@@ -138,12 +141,14 @@ class EmbeddedEngine:
 
         Args:
             upstream: whose rows these are; those of another upstream are thrown away.
+            namespace_capacity_bytes: what each namespace may hold that `limit` gave no bound; 0: all of it.
         """
         engine = cls(
             directory,
             clock,
             upstream=upstream,
             capacity_bytes=capacity_bytes,
+            namespace_capacity_bytes=namespace_capacity_bytes,
             ttl_seconds=ttl_seconds,
             timeout_seconds=timeout_seconds,
             unknown_write_seconds=unknown_write_seconds,
@@ -162,6 +167,7 @@ class EmbeddedEngine:
                 ttl_ms=self._ttl_ms,
                 unknown_write_ms=self._unknown_write_ms,
                 now_ms=self._now_ms(),
+                namespace_capacity_bytes=self._namespace_capacity_bytes,
             )
         except DocCacheError as error:
             if not self._problem:
@@ -464,7 +470,9 @@ class EmbeddedEngine:
 
     async def stats(self) -> EngineStats:
         sizes = await self._in_thread(self._door().stats)
-        return EngineStats(connects=self._connects, notes=(), **sizes)
+        return EngineStats(
+            connects=self._connects, notes=(), namespace_capacity_bytes=self._namespace_capacity_bytes, **sizes
+        )
 
     async def close(self) -> None:
         if self._closed:

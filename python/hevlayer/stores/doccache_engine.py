@@ -81,6 +81,8 @@ class EngineStats:
     rows: int = 0
     bytes: int = 0
     capacity_bytes: int = 0
+    namespace_capacity_bytes: int = 0
+    """What one namespace may hold that has no bound of its own; 0: all."""
     open_writes: int = 0
     evicted_rows: int = 0
     evicted_segments: int = 0

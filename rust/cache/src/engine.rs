@@ -42,6 +42,8 @@ pub struct Options {
     /// The upstream whose rows these are; rows of another one are thrown away.
     pub identity: String,
     pub capacity_bytes: u64,
+    /// What a namespace without a bound of its own may hold; 0: all of the capacity.
+    pub namespace_capacity_bytes: u64,
     pub ttl_ms: u64,
     /// How long a write without a definite outcome may still take effect.
     pub unknown_write_ms: u64,
@@ -92,7 +94,7 @@ impl Engine {
     /// [`CacheError::Locked`] when those who have it open cannot share it.
     pub fn open(options: &Options, now_ms: u64) -> Result<Self> {
         let home = Home::open(&options.directory, &options.identity, now_ms, options.unknown_write_ms)?;
-        let writer = Writer::new(home, options.capacity_bytes, options.ttl_ms, options.unknown_write_ms);
+        let writer = Writer::new(home, options);
         // Of this place's earlier owner, and of all others that are gone.
         let owner = writer.home.owner;
         let writer = Arc::new(writer);

@@ -169,12 +169,13 @@ impl Engine {
         let mut over = Vec::new();
         self.read()?.walk(Table::Facts, &[entry::NAMESPACE], &[], |_, bytes| {
             let facts = Namespace::decode(bytes)?;
-            if facts.capacity_bytes > 0 && facts.bytes > facts.capacity_bytes {
-                over.push(facts);
+            let share = self.writer.share_of(&facts);
+            if share > 0 && facts.bytes > share {
+                over.push((facts, share));
             }
             Ok(true)
         })?;
-        for facts in over {
+        for (facts, share) in over {
             let mut rows: Vec<(Slot, Vec<u8>)> = Vec::new();
             self.read()?.walk(Table::Ids, &facts.number.to_be_bytes(), &[], |key, bytes| {
                 if let Entry::Known(Known::Row(slot)) = Entry::decode(bytes)? {
@@ -185,7 +186,7 @@ impl Engine {
                 Ok(true)
             })?;
             rows.sort_unstable_by_key(|(slot, _)| slot.place);
-            let mut spare = facts.bytes.saturating_sub(facts.capacity_bytes - facts.capacity_bytes / SLACK_SHARE);
+            let mut spare = facts.bytes.saturating_sub(share - share / SLACK_SHARE);
             let shared = &self.writer.home.store.shared;
             let (mut going, mut stay) = (Vec::new(), Vec::new());
             // Rows that were read go only when those that were not do not suffice.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::change::{Change, Content, Effect, Key, Outcome, NOTE_BYTES_MAX};
+use crate::engine::Options;
 use crate::entry::{self, Place, Segment, NOBODY};
 use crate::error::CacheError;
 use crate::frame;
@@ -210,6 +211,7 @@ pub struct Counters {
 pub struct Writer {
     pub home: Home,
     pub capacity_bytes: u64,
+    namespace_capacity_bytes: u64,
     pub ttl_ms: AtomicU64,
     pub unknown_write_ms: u64,
     pub counters: Counters,
@@ -220,12 +222,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(home: Home, capacity_bytes: u64, ttl_ms: u64, unknown_write_ms: u64) -> Self {
+    pub fn new(home: Home, options: &Options) -> Self {
         Self {
             home,
-            capacity_bytes,
-            ttl_ms: AtomicU64::new(ttl_ms),
-            unknown_write_ms,
+            capacity_bytes: options.capacity_bytes,
+            namespace_capacity_bytes: options.namespace_capacity_bytes,
+            ttl_ms: AtomicU64::new(options.ttl_ms),
+            unknown_write_ms: options.unknown_write_ms,
             counters: Counters::default(),
             queue: Mutex::default(),
             changed: Condvar::new(),
@@ -634,16 +637,26 @@ impl Writer {
         Ok(ended)
     }
 
+    /// What a namespace may hold; 0: all of the capacity.
+    pub fn share_of(&self, namespace: &entry::Namespace) -> u64 {
+        if namespace.capacity_bytes > 0 {
+            namespace.capacity_bytes
+        } else {
+            self.namespace_capacity_bytes
+        }
+    }
+
     /// Whether rows may be put at all.
     fn may_put(&self, change: &Change<'_>, namespace: &entry::Namespace, name: &str, now_ms: u64) -> bool {
         let shared = &self.home.store.shared;
         let bytes_max = self.capacity_bytes + 2 * segment_bytes(self.capacity_bytes);
-        let share_max = namespace.capacity_bytes + namespace.capacity_bytes / 8;
+        let share = self.share_of(namespace);
+        let share_max = share + share / 8;
         now_ms >= shared.quiet_until_ms()
             && namespace.closed_by == 0
             && !shared.owes(name)
             && shared.segment_bytes() + change.pending_bytes() < bytes_max
-            && (namespace.capacity_bytes == 0 || namespace.bytes < share_max)
+            && (share == 0 || namespace.bytes < share_max)
     }
 
     fn fill(

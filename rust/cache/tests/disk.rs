@@ -4,7 +4,7 @@ mod stage;
 
 use std::fs;
 
-use hevlayer_cache::{CacheError, Call, Engine, Lookup, Projection};
+use hevlayer_cache::{CacheError, Call, Engine, Lookup, Options, Projection};
 use stage::{fill, flip, id_key, is_shut, look, mark, segments, served, ticket, Home, A, KEY, TTL_MS};
 
 const SMALL: u64 = 8 << 20;
@@ -210,6 +210,19 @@ fn a_namespace_keeps_to_its_own_bound() {
     let facts = engine.facts("ns").expect("facts");
     assert!(facts.bytes <= 1 << 20, "{facts:?}");
     assert!(facts.rows > 50 && facts.lost > 0, "{facts:?}");
+}
+
+#[test]
+fn a_namespace_without_a_bound_of_its_own_keeps_to_that_of_all() {
+    for (own, least, most) in [(0, 1, 1 << 20), (2 << 20, 1 << 20, 2 << 20)] {
+        let home = Home::new();
+        let options = Options { capacity_bytes: 64 << 20, namespace_capacity_bytes: 1 << 20, ..home.options() };
+        let engine = Engine::open(&options, 0).expect("an engine");
+        engine.call(Call::Limit { namespace: "ns".into(), capacity_bytes: own }).expect("a limit");
+        fill_past_capacity(&engine, 500);
+        let facts = engine.facts("ns").expect("facts");
+        assert!(facts.bytes >= least && facts.bytes <= most && facts.lost > 0, "{facts:?}");
+    }
 }
 
 #[test]

@@ -119,7 +119,8 @@ impl PyEngine {
 #[pymethods]
 impl PyEngine {
     #[new]
-    #[pyo3(signature = (directory, *, identity, capacity_bytes, ttl_ms, unknown_write_ms, now_ms))]
+    #[pyo3(signature = (directory, *, identity, capacity_bytes, ttl_ms, unknown_write_ms, now_ms, namespace_capacity_bytes=0))]
+    #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
         directory: PathBuf,
@@ -128,9 +129,11 @@ impl PyEngine {
         ttl_ms: u64,
         unknown_write_ms: u64,
         now_ms: u64,
+        namespace_capacity_bytes: u64,
     ) -> PyResult<Self> {
         let shelf = Shelf::new(directory.join(COLUMNS));
-        let options = Options { directory, identity, capacity_bytes, ttl_ms, unknown_write_ms };
+        let options =
+            Options { directory, identity, capacity_bytes, namespace_capacity_bytes, ttl_ms, unknown_write_ms };
         let engine = py.detach(|| Engine::open(&options, now_ms)).map_err(|error| raise(&error))?;
         Ok(Self(engine, shelf))
     }

@@ -57,6 +57,7 @@ def attach_cache(metrics: Metrics, cache: DocumentCache) -> None:
     metrics.cache_rows.read_from(held(lambda stats: stats.rows))
     metrics.cache_bytes.read_from(held(lambda stats: stats.bytes))
     metrics.cache_capacity.read_from(held(lambda stats: stats.capacity_bytes))
+    metrics.cache_namespace_capacity.read_from(held(lambda stats: stats.namespace_capacity_bytes))
     metrics.cache_open_writes.read_from(held(lambda stats: stats.open_writes))
     metrics.cache_connections.read_from(held(lambda stats: stats.connections))
 

@@ -30,6 +30,7 @@ impl Home {
             directory: self.0.clone(),
             identity: "https://upstream".to_owned(),
             capacity_bytes: 1 << 30,
+            namespace_capacity_bytes: 0,
             ttl_ms: TTL_MS,
             unknown_write_ms: UNKNOWN_MS,
         }

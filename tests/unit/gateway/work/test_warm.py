@@ -17,6 +17,7 @@ from hevlayer.stores.doccache import DocumentCache
 from hevlayer.stores.turbopuffer import AnswerTooLongError
 
 WARM = "/v2/namespaces/films/warm"
+SHARE_BYTES = 1 << 20
 
 
 async def test_a_warm_puts_every_row(stage):
@@ -348,6 +349,23 @@ async def test_a_cache_that_is_too_small_is_not_called_warm(stages):
     assert job["status"] == "failed"
     assert "too small" in job["error"] or "could not be kept" in job["error"]
     assert (await stage.cache_state())["state"] == "cold"
+
+
+async def test_a_namespace_that_is_over_its_share_leaves_the_others_theirs(stages):
+    stage = await stages(cache_namespace_capacity_bytes=SHARE_BYTES)
+    await stage.films()
+    assert (await stage.warm())["status"] == "completed"
+    rows = [{"id": number, "text": f"{number:06}" * 500} for number in range(2_000)]
+    await stage.write("large", rows)
+    assert (await stage.warm(namespace="large"))["status"] == "failed"
+    cache = stage.gateway.cache
+    await cache.maintain()
+    facts = await cache.facts("large")
+    assert 0 < facts.bytes <= SHARE_BYTES
+    assert facts.lost > 0
+    assert (await cache.facts("films")).lost == 0
+    assert (await stage.cache_state())["state"] == "warm"
+    assert (await cache.stats()).engine.namespace_capacity_bytes == SHARE_BYTES
 
 
 # --- the hint --------------------------------------------------------------------------------------------------------

@@ -170,8 +170,8 @@ impl<'e> Change<'e> {
         std::str::from_utf8(bytes).map(Into::into).map_err(|_| CacheError::Broken)
     }
 
-    pub fn entry(&self, number: u32, key: &[u8]) -> Result<Option<Entry>> {
-        self.txn.get(Table::Ids, &entry::id_key(number, key))?.map(Entry::decode).transpose()
+    pub fn entry(&mut self, number: u32, key: &[u8]) -> Result<Option<Entry>> {
+        self.txn.find_id(&entry::id_key(number, key))?.map(Entry::decode).transpose()
     }
 
     pub fn set(&mut self, number: u32, key: &[u8], entry: Option<Entry>) -> Result<()> {
@@ -182,7 +182,7 @@ impl<'e> Change<'e> {
         let at = entry::id_key(number, key);
         match entry {
             None | Some(Entry::Known(Known::Nothing)) => self.txn.delete(Table::Ids, &at).map(drop),
-            Some(entry) => self.txn.put(Table::Ids, &at, &entry.encode()),
+            Some(entry) => self.txn.put_id(&at, &entry.encode()),
         }
     }
 

@@ -187,9 +187,12 @@ impl Known {
     }
 }
 
+/// No entry is longer.
+const ENTRY_BYTES: usize = 64;
+
 impl Entry {
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::default();
+        let mut out = Writer(Vec::with_capacity(ENTRY_BYTES));
         match self {
             Self::Known(known) => known.encode(&mut out),
             Self::Guard { writes, contended, since, sequence, beneath } => {

@@ -130,7 +130,7 @@ impl Env {
         let mut txn = ptr::null_mut();
         // SAFETY: the environment is open; `txn` receives a new transaction, which never leaves this thread.
         check(unsafe { ffi::mdb_txn_begin(self.env, ptr::null_mut(), 0, &raw mut txn) })?;
-        Ok(Write { txn: Txn { env: self, txn }, changed: false, on_one_thread: PhantomData })
+        Ok(Write { txn: Txn { env: self, txn }, ids: None, changed: false, on_one_thread: PhantomData })
     }
 
     /// Writes all that was committed to the disk.
@@ -241,7 +241,7 @@ struct Cursor(*mut ffi::MDB_cursor);
 
 impl Drop for Cursor {
     fn drop(&mut self) {
-        // SAFETY: opened by `walk` and closed once.
+        // SAFETY: opened in a transaction that is still open, and closed once.
         unsafe { ffi::mdb_cursor_close(self.0) };
     }
 }
@@ -277,6 +277,8 @@ impl Drop for Read<'_> {
 /// The writer's transaction. Dropped without a commit it changes nothing.
 pub struct Write<'e> {
     txn: Txn<'e>,
+    /// Stays where the last id was, so that ids in ascending order are found and put without a way down from the root.
+    ids: Option<Cursor>,
     changed: bool,
     /// The writer's mutex belongs to its thread.
     on_one_thread: PhantomData<*mut ()>,
@@ -298,6 +300,41 @@ impl Write<'_> {
         Ok(table)
     }
 
+    fn ids(&mut self) -> Result<*mut ffi::MDB_cursor> {
+        if let Some(cursor) = &self.ids {
+            return Ok(cursor.0);
+        }
+        let mut cursor = ptr::null_mut();
+        // SAFETY: the transaction and the table are open; the cursor is closed before the transaction ends, and LMDB
+        // moves it along with what else the transaction writes.
+        check(unsafe { ffi::mdb_cursor_open(self.txn.txn, self.txn.env.ids, &raw mut cursor) })?;
+        self.ids = Some(Cursor(cursor));
+        Ok(cursor)
+    }
+
+    /// As `get` of the ids, quick after the id before.
+    pub fn find_id(&mut self, key: &[u8]) -> Result<Option<&[u8]>> {
+        let cursor = self.ids()?;
+        let (mut key, mut found) = (value(key), value(&[]));
+        // SAFETY: the cursor is open; the value stays valid until the transaction writes, which the borrow excludes.
+        let code = unsafe { ffi::mdb_cursor_get(cursor, &raw mut key, &raw mut found, ffi::MDB_SET) };
+        if code == ffi::MDB_NOTFOUND {
+            return Ok(None);
+        }
+        check(code)?;
+        // SAFETY: as above; LMDB gives a pointer to `mv_size` bytes.
+        Ok(Some(unsafe { std::slice::from_raw_parts(found.mv_data.cast::<u8>(), found.mv_size) }))
+    }
+
+    /// As `put` of an id, quick after the id before.
+    pub fn put_id(&mut self, key: &[u8], entry: &[u8]) -> Result<()> {
+        let cursor = self.ids()?;
+        let (mut key, mut entry) = (value(key), value(entry));
+        self.changed = true;
+        // SAFETY: the cursor is open; LMDB copies both.
+        check(unsafe { ffi::mdb_cursor_put(cursor, &raw mut key, &raw mut entry, 0) })
+    }
+
     pub fn put(&mut self, table: Table, key: &[u8], entry: &[u8]) -> Result<()> {
         let (mut key, mut entry) = (value(key), value(entry));
         self.changed = true;
@@ -317,7 +354,8 @@ impl Write<'_> {
         check(code).map(|()| true)
     }
 
-    pub fn commit(self) -> Result<()> {
+    pub fn commit(mut self) -> Result<()> {
+        self.ids = None;
         if !self.changed {
             return Ok(());
         }
@@ -330,6 +368,7 @@ impl Write<'_> {
 
 impl Drop for Write<'_> {
     fn drop(&mut self) {
+        self.ids = None;
         // SAFETY: an open transaction that was not committed, freed once.
         unsafe { ffi::mdb_txn_abort(self.txn.txn) };
     }

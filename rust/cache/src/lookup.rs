@@ -227,6 +227,7 @@ impl Engine {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        mapping.prefetch(slot.place.offset, slot.prefix_bytes as usize);
         let is_near = |mapping: &Mapping, bytes| store.segments.is_resident(mapping, slot.place, bytes, now_ms);
         match self.document(&mapping, &slot, number, key, form, now_ms, (!wait).then_some(&is_near), out) {
             Ok(true) => {

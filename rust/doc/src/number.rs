@@ -54,6 +54,8 @@ pub struct Decimal {
     pub length: usize,
     /// It has neither point nor exponent.
     pub is_integer: bool,
+    /// It has no exponent.
+    pub is_plain: bool,
 }
 
 /// Digits that a `u64` holds whatever they are.
@@ -74,7 +76,7 @@ impl Decimal {
         }
         let mut at = start + whole;
         let mut exponent = 0;
-        let mut is_integer = true;
+        let (mut is_integer, mut is_plain) = (true, true);
         if text.get(at) == Some(&b'.') {
             is_integer = false;
             let (fraction, all) = run(&text[at + 1..], digits);
@@ -86,7 +88,7 @@ impl Decimal {
             at += 1 + fraction;
         }
         if matches!(text.get(at), Some(b'e' | b'E')) {
-            is_integer = false;
+            (is_integer, is_plain) = (false, false);
             at += 1;
             let minus = text.get(at) == Some(&b'-');
             at += usize::from(matches!(text.get(at), Some(b'+' | b'-')));
@@ -98,7 +100,7 @@ impl Decimal {
             exponent += if minus { -power } else { power };
             at += length;
         }
-        Some(Self { negative, digits, exponent, length: at, is_integer })
+        Some(Self { negative, digits, exponent, length: at, is_integer, is_plain })
     }
 
     /// The nearest double, when one exact operation gives it, as every reader of decimals then does.
@@ -135,6 +137,32 @@ impl Decimal {
     }
 }
 
+/// Whether this decimal, which reads as `single`, is surely the text that [`write_f32`] gives: the shortest that reads as
+/// it and, of those, the nearest. False: it may be, or not.
+#[inline]
+#[must_use]
+pub fn is_canonical(decimal: &Decimal, single: f32) -> bool {
+    const DIGITS_MAX: u64 = 1_000_000_000;
+    // More than what a product of doubles is off by.
+    const DOUBT: f64 = 1e-15;
+    let number = f64::from(single.abs());
+    let fraction = usize::try_from(-decimal.exponent).unwrap_or(0);
+    // A zero at the end is not the shortest but for `.0`. Outside of these bounds there may be an exponent.
+    let is_usual = decimal.is_plain && !decimal.digits.is_multiple_of(10) && (1e-3..1e6).contains(&number);
+    if !is_usual || fraction == 0 || fraction >= POWERS.len() || decimal.digits >= DIGITS_MAX {
+        return false;
+    }
+    let neighbour = |bits: u32| f64::from(f32::from_bits(bits));
+    let bits = single.abs().to_bits();
+    // What lies between reads as the number. In units of the last digit but one, no whole number may.
+    let least = f64::midpoint(neighbour(bits - 1), number) * POWERS[fraction - 1];
+    let most = f64::midpoint(number, neighbour(bits + 1)) * POWERS[fraction - 1];
+    #[allow(clippy::cast_precision_loss)] // under 2^53
+    let (digits, below) = (decimal.digits as f64, (decimal.digits / 10) as f64);
+    let is_shortest = below < least * (1.0 - DOUBT) && below + 1.0 > most * (1.0 + DOUBT);
+    is_shortest && (digits - number * POWERS[fraction]).abs() < 0.5 - 1e-6
+}
+
 /// Powers of ten that a double holds exactly.
 const POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
@@ -146,11 +174,38 @@ const POWERS: [f64; 23] = [
 fn run(text: &[u8], before: u64) -> (usize, u64) {
     let mut value = before;
     let mut length = 0;
+    // Eight at a time: how many digits a number has is as good as random, so that a loop over them would be guessed wrong.
+    while let Some(eight) = text.get(length..).and_then(<[u8]>::first_chunk::<8>) {
+        let (count, digits) = eight_digits(*eight);
+        value = value.wrapping_mul(TENS[count]).wrapping_add(digits);
+        length += count;
+        if count < 8 {
+            return (length, value);
+        }
+    }
     while let Some(digit) = text.get(length).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
         value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
         length += 1;
     }
     (length, value)
+}
+
+const TENS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
+/// How many digits eight bytes begin with, and their value.
+#[inline]
+fn eight_digits(text: [u8; 8]) -> (usize, u64) {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let digits = u64::from_le_bytes(text) ^ 0x3030_3030_3030_3030;
+    // A byte over 9 gets its high bit; what it carries goes to bytes after it, which do not count any more.
+    let others = (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & HIGH;
+    let count = others.trailing_zeros() / 8;
+    // The last digit goes to the highest byte, with zeros before the first.
+    let digits = digits.checked_shl(64 - 8 * count).unwrap_or(0);
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
+    let low = (pairs & 0x0000_00ff_0000_00ff).wrapping_mul(0x000f_4240_0000_0064);
+    let high = (pairs >> 16 & 0x0000_00ff_0000_00ff).wrapping_mul(0x0000_2710_0000_0001);
+    (count as usize, low.wrapping_add(high) >> 32)
 }
 
 #[cfg(test)]
@@ -180,6 +235,68 @@ mod tests {
             assert_eq!(Decimal::read(text.as_bytes()), None, "{text}");
         }
         assert_eq!(Decimal::read(b"1.5,2").map(|decimal| decimal.length), Some(3));
+    }
+
+    #[test]
+    fn runs_of_digits_are_read_eight_at_a_time_as_one_by_one() {
+        for length in 0..=19_usize {
+            for after in ["", ".", "e", ",\u{e9}12345678", "/", ":", "\u{0}", "-1234567", "\u{7f}99999999"] {
+                for first in b"0159" {
+                    let digits: String = (0..length)
+                        .map(|at| char::from(b'0' + (first - b'0' + u8::try_from(at * 7 % 10).expect("a digit")) % 10))
+                        .collect();
+                    let text = format!("{digits}{after}");
+                    let value = digits.parse::<u64>().unwrap_or(0);
+                    assert_eq!(run(text.as_bytes(), 0), (length, value), "{text}");
+                    if length < 18 {
+                        let scale = 10_u64.pow(u32::try_from(length).expect("small"));
+                        assert_eq!(run(text.as_bytes(), 7), (length, 7 * scale + value), "{text}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_called_canonical_is_what_is_written() {
+        let (mut seed, mut found, mut plain) = (7_u64, 0, 0);
+        for round in 0..400_000_u32 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            #[allow(clippy::cast_possible_truncation)]
+            let bits = (seed >> 32) as u32;
+            // Any single; of the usual size; powers of two and what is beside them.
+            let single = match round % 3 {
+                0 => f32::from_bits(bits),
+                1 => f32::from_bits(0x3f00_0000 ^ (bits & 0x80ff_ffff)),
+                _ => f32::from_bits((bits & 0x0f80_0000 | 0x3800_0000).wrapping_add(bits % 3).wrapping_sub(1)),
+            };
+            if !single.is_finite() {
+                continue;
+            }
+            let mut written = Vec::new();
+            write_f32(single, &mut written);
+            let written = String::from_utf8(written).expect("ASCII");
+            let decimal = Decimal::read(written.as_bytes()).expect("a decimal");
+            found += u32::from(is_canonical(&decimal, single));
+            plain += u32::from(round % 3 == 1);
+            // Others that read as the same number, and its last digit one more or less.
+            let mut others = vec![format!("{written}0"), format!("{single:.7}"), format!("{single:.9}")];
+            others.extend([1, -1].map(|step| {
+                let mut digits = written.clone().into_bytes();
+                let last = digits.len() - 1;
+                digits[last] = u8::try_from(i32::from(digits[last]) + step).expect("a byte");
+                String::from_utf8(digits).expect("ASCII")
+            }));
+            for other in others.iter().filter(|other| **other != written) {
+                let Some(decimal) = Decimal::read(other.as_bytes()).filter(|found| found.length == other.len()) else {
+                    continue;
+                };
+                if decimal.nearest_f32().map(f32::to_bits) == Some(single.to_bits()) {
+                    assert!(!is_canonical(&decimal, single), "{other} for {written}");
+                }
+            }
+        }
+        assert!(found > plain * 9 / 10, "{found} of {plain}");
     }
 
     #[test]

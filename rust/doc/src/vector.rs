@@ -5,7 +5,7 @@ use base64::Engine as _;
 use half::f16;
 
 use crate::layout::BARE;
-use crate::number::{write_f32, write_int, Decimal};
+use crate::number::{is_canonical, write_f32, write_int, Decimal};
 
 /// How a vector came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,9 @@ pub(crate) struct Encoded {
     pub bytes: Vec<u8>,
 }
 
+/// Room that is made for components before any is read.
+const DIMENSIONS_USUAL: usize = 128;
+
 /// Components as they are read: how whole numbers are printed must be one way throughout.
 #[derive(Default)]
 struct Components {
@@ -61,6 +64,10 @@ impl Components {
             Some(number) => number,
             None => std::str::from_utf8(token).ok()?.parse().ok().filter(|number: &f32| number.is_finite())?,
         };
+        if is_canonical(&decimal, number) {
+            self.numbers.push(number);
+            return Some(decimal.length);
+        }
         let mut buffer = zmij::Buffer::new();
         let canonical = buffer.format_finite(number).as_bytes();
         if canonical == token {
@@ -108,7 +115,7 @@ fn narrow(numbers: &[f32], out: &mut Vec<u8>) -> u8 {
         return 2;
     }
     out.reserve(numbers.len() * 4);
-    out.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+    numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
     4
 }
 
@@ -122,7 +129,7 @@ fn small(number: f32) -> Option<i8> {
 /// Reads the array of numbers, or of arrays of as many numbers each, that `text` begins with, and its length. None
 /// when it is anything else, or is not printed as canonical singles; it may then still be JSON.
 pub(crate) fn read_dense(text: &[u8]) -> Option<(Encoded, usize)> {
-    let mut components = Components::default();
+    let mut components = Components { numbers: Vec::with_capacity(DIMENSIONS_USUAL), ..Components::default() };
     let (length, rows) = if text.get(1) == Some(&b'[') {
         let mut at = 1;
         let mut rows = 0;

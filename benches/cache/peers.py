@@ -1,10 +1,12 @@
 """Documents by id from the embedded cache, as a gateway calls it, beside LMDB, RocksDB and Redis on the same rows.
 
-All are called from one Python process. The cache gives a document's JSON text, composed from its typed row; the peers
-give the same text as they were given it: LMDB by py-lmdb, RocksDB by rocksdict, Redis by redis-py with hiredis over
-loopback. Point gets and batches of 100, ids drawn evenly; `warm` after every row was read once, `cold` with the pages
-of all files dropped and everything opened anew (Redis holds its rows in its own memory, so that it has no cold). Rounds
-go through the candidates in turn; the report has the medians of the rounds.
+All are called from one Python process with the same key, bytes that are made beforehand, and give `bytes`, a batch a
+list of them. The cache looks for marks, epochs and age, makes sure that the row is in memory, and composes the
+document's JSON text from its typed row; the peers copy the same text as they were given it: LMDB by py-lmdb, one
+transaction a get or batch, RocksDB by rocksdict, Redis by redis-py with hiredis over loopback. Point gets and batches
+of 100, ids drawn evenly; `warm` after every row was read once, `cold` with the pages of all files dropped and
+everything opened anew (Redis holds its rows in its own memory, so that it has no cold). Rounds go through the
+candidates in turn; the report has the medians of the rounds.
 
     python benches/cache/peers.py [--mebibytes 256] [--rounds 3] [--out FILE]
 """
@@ -48,6 +50,12 @@ COLD_BATCHES = 20
 FILL_ROWS = 200
 START_SECONDS_MAX = 30
 NAMESPACE = "documents"
+GIVES = {
+    "hevlayer": "JSON text composed from a typed row, after a look at marks, epoch, age and residence; one snapshot",
+    "lmdb": "a copy of the text that was put, in one read transaction",
+    "rocksdb": "a copy of the text that was put, decompressed",
+    "redis": "the text that was put, over loopback",
+}
 PLAIN = DocProjection()
 MIB = 1 << 20
 
@@ -384,7 +392,7 @@ def medians(results: list[dict[str, Any]]) -> dict[str, Any]:
 async def run(mebibytes: int, rounds: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory(prefix="bench-cache-") as made, redis_server(Path(made)) as port:
         sizes = [await run_size(size, mebibytes, rounds, Path(made), port) for size in SIZES]
-    return {"mebibytes": mebibytes, "rounds": rounds, "sizes": sizes}
+    return {"mebibytes": mebibytes, "rounds": rounds, "each gives": GIVES, "sizes": sizes}
 
 
 def main() -> int:

@@ -1,8 +1,9 @@
 """How quickly a warm fills the document cache, beside a bare client that drains the same pages of the same origin.
 
 A local origin holds the documents: text, numbers, a list and a vector of 32 dimensions, about a kilobyte of JSON each.
-The bare client (the peer) sends the queries that a warm sends: whole rows in ascending order of ids, as many bytes a
-page, as many at a time, on keep-alive connections; it throws the answers away. The warm is `POST …/warm` at a gateway
+The bare client (the peer) sends the very queries that a warm sends, noted from a walk like its: whole rows in ascending
+order of ids, as many bytes a page, as many at a time, on keep-alive connections, by `http.client` in threads; it knows
+all of them beforehand, and throws the answers away. The warm is `POST …/warm` at a gateway
 with an empty cache, until its job is completed and the namespace is called warm. Both take turns; the report has the
 medians. It also tells what the gateway holds in memory by itself, files that it has mapped left out, and what the cache
 takes on disk for each byte of JSON. The origin has core 0 to itself, as if it were another machine; client and gateway
@@ -47,7 +48,7 @@ START_SECONDS_MAX = 120
 WARM_SECONDS_MAX = 1_800
 POLL_SECONDS = 0.02
 # How often the job and the gateway's memory are looked at, which costs the gateway's core as well.
-WATCH_SECONDS = 0.1
+WATCH_SECONDS = 0.05
 CHECKED_IDS = 1_000
 TICKS = os.sysconf("SC_CLK_TCK")
 PATH = "/v2/namespaces/documents"

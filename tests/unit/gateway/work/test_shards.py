@@ -190,6 +190,32 @@ async def test_a_backfill_goes_on_in_the_next_process(stages):
     assert all(row[SHARD_ATTRIBUTE] == shard_of(row["id"], 4) for row in rows)
 
 
+async def test_a_delete_in_the_middle_of_a_backfill_leaves_nothing_of_either(stages):
+    stage = await stages(shard_backfill_rows_per_second=2)
+    await stage.films()
+    await init(stage, 4)
+
+    async def under_way():
+        return 0 < (await layer(stage)).get("shard_lag_rows", 0) < len(FILMS)
+
+    await stage.until(under_way)
+    await stage.ok("DELETE", NS)
+    stage.up.clear()
+
+    async def looked_again():
+        return any(target.endswith("/films/query") for _, target, _ in stage.up)
+
+    await stage.until(looked_again)
+    assert (await stage.call("GET", f"{NS}/metadata")).status == 404
+    assert await stage.gateway.objects.get(manifest_key("films")) is None
+    # A new namespace of the name has no shards, and nobody gives it some.
+    await stage.films(rows=FILMS[:20])
+    await stage.gateway.shards.refresh()
+    stage.gateway.backfill.wake()
+    assert (await layer(stage))["shard_state"] == "unsharded"
+    assert all(SHARD_ATTRIBUTE not in row for row in await stored(stage, include_attributes=True))
+
+
 @pytest.mark.parametrize(
     ("body", "status", "told"),
     [

@@ -226,6 +226,17 @@ impl Engine {
         read
     }
 
+    /// A snapshot in which a namespace may be looked at; None: somebody owes it.
+    ///
+    /// Debts come first: one that is repaid after the look is met in the snapshot as what repaid it. The other way round,
+    /// the snapshot might be from before that, and rows would be shown that were void when the look-up began.
+    pub(crate) fn read_unless_owed(&self, namespace: &str) -> Result<Option<Read<'_>>> {
+        if self.is_owed(namespace) {
+            return Ok(None);
+        }
+        self.read().map(Some)
+    }
+
     /// A ticket of a moment, good for every id that is not touched after it.
     pub(crate) fn fresh_ticket(&self, txn: &Read<'_>, now_ms: u64) -> i64 {
         if now_ms < self.writer.home.store.shared.quiet_until_ms() {
@@ -276,10 +287,7 @@ impl Engine {
     /// Of the index.
     pub fn begin_fill(&self, namespace: &str, now_ms: u64) -> Result<i64> {
         self.check()?;
-        let txn = self.read()?;
-        if self.writer.home.store.shared.owes(namespace) {
-            return Ok(0);
-        }
+        let Some(txn) = self.read_unless_owed(namespace)? else { return Ok(0) };
         if self.namespace(&txn, namespace)?.is_some_and(|facts| facts.closed_by > 0) {
             return Ok(0);
         }

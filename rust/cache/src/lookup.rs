@@ -58,19 +58,18 @@ enum Found {
 }
 
 impl Engine {
-    /// What the index says of a namespace; None: nothing of it may be said.
-    fn place_of(&self, txn: &Read<'_>, name: &str) -> Result<Option<Option<Glance>>> {
-        if self.is_owed(name) {
-            return Ok(None);
-        }
-        txn.get(Table::Facts, &entry::namespace_key(name))?.map(Namespace::glance).transpose().map(Some)
+    /// A snapshot with what it says of a namespace; None: somebody owes it, and nothing of it may be said.
+    fn place_of(&self, name: &str) -> Result<Option<(Read<'_>, Option<Glance>)>> {
+        let Some(txn) = self.read_unless_owed(name)? else { return Ok(None) };
+        let glance = txn.get(Table::Facts, &entry::namespace_key(name))?.map(Namespace::glance).transpose()?;
+        Ok(Some((txn, glance)))
     }
 
-    fn find(&self, txn: &Read<'_>, place: Option<Option<Glance>>, key: &[u8], now_ms: u64) -> Result<Found> {
+    fn find(&self, txn: &Read<'_>, glance: Option<Glance>, key: &[u8], now_ms: u64) -> Result<Found> {
         let shared = &self.writer.home.store.shared;
-        let Some(glance) = place.filter(|_| key.len() <= KEY_BYTES_MAX) else {
+        if key.len() > KEY_BYTES_MAX {
             return Ok(Found::Ticket(0));
-        };
+        }
         let Some(glance) = glance else {
             return Ok(Found::Ticket(self.fresh_ticket(txn, now_ms)));
         };
@@ -128,16 +127,22 @@ impl Engine {
         out: &mut Vec<u8>,
     ) -> Result<Looked> {
         self.check()?;
+        let mut unread = None;
         for _ in 0..ATTEMPTS {
-            let found = {
-                let txn = self.read()?;
-                self.find(&txn, self.place_of(&txn, namespace)?, key, now_ms)?
+            let found = match self.place_of(namespace)? {
+                Some((txn, glance)) => self.find(&txn, glance, key, now_ms)?,
+                None => Found::Ticket(0),
             };
             if let Some(looked) = self.take(namespace, key, &found, form, now_ms, wait, out)? {
                 return Ok(looked);
             }
+            unread = if let Found::Row(_, slot) = found { Some(slot) } else { None };
         }
-        Ok(Looked::Ticket(0))
+        match unread {
+            // Its segment is gone, and the index does not hear of it: somebody else removed the file.
+            Some(slot) if !self.drop_row(namespace, key, &slot, wait)? => Ok(Looked::WouldWait),
+            _ => Ok(Looked::Ticket(0)),
+        }
     }
 
     /// Looks documents up in one snapshot and calls `make` with what was found of each key and, for a hit, its text, in
@@ -155,10 +160,11 @@ impl Engine {
         mut make: impl FnMut(&Looked, &[u8]) -> T,
     ) -> Result<Option<Vec<T>>> {
         self.check()?;
-        let found = {
-            let txn = self.read()?;
-            let place = self.place_of(&txn, namespace)?;
-            keys.iter().map(|key| self.find(&txn, place, key, now_ms)).collect::<Result<Vec<_>>>()?
+        let found: Vec<Found> = match self.place_of(namespace)? {
+            Some((txn, glance)) => {
+                keys.iter().map(|key| self.find(&txn, glance, key, now_ms)).collect::<Result<_>>()?
+            }
+            None => keys.iter().map(|_| Found::Ticket(0)).collect(),
         };
         if wait {
             self.prefetch(&found);
@@ -235,6 +241,8 @@ impl Engine {
                 Ok(Some(Looked::Hit))
             }
             Ok(false) => Ok(Some(Looked::WouldWait)),
+            // As above, of a segment that had grown since it was mapped.
+            Err(CacheError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => {
                 if !self.drop_row(namespace, key, &slot, wait)? {
                     return Ok(Some(Looked::WouldWait));

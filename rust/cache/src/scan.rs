@@ -122,10 +122,6 @@ impl Engine {
                 // Whoever keeps count hears of it; the scan does not wait.
                 drop(self.submit(Call::Evict { namespace: namespace.into(), key, place }));
             }
-            // What somebody owes may have been acknowledged before the scan began.
-            if self.is_owed(namespace) {
-                return Err(CacheError::Busy);
-            }
             if let Some(scan) = scan {
                 return Ok(scan);
             }
@@ -140,7 +136,8 @@ impl Engine {
         now_ms: u64,
         should_stop: &dyn Fn() -> bool,
     ) -> Result<(Option<Scan>, Vec<(Box<[u8]>, crate::entry::Place)>)> {
-        let txn = self.read()?;
+        // What somebody owes may have been acknowledged before the scan began.
+        let Some(txn) = self.read_unless_owed(namespace)? else { return Err(CacheError::Busy) };
         let mut scan = Scan {
             number: 0,
             rows: Vec::new(),

@@ -4,7 +4,7 @@ mod stage;
 
 use std::fs;
 
-use hevlayer_cache::{CacheError, Call, Engine, Lookup, Options, Projection};
+use hevlayer_cache::{CacheError, Call, Engine, Looked, Lookup, Options, Projection};
 use stage::{fill, flip, id_key, is_shut, look, mark, segments, served, ticket, Home, A, KEY, TTL_MS};
 
 const SMALL: u64 = 8 << 20;
@@ -258,4 +258,23 @@ fn rows_that_are_too_old_are_removed_by_the_upkeep() {
     assert_eq!((facts.rows, facts.lost), (1, 1));
     engine.set_ttl(1);
     assert!(matches!(look(&engine, b"\x02b", TTL_MS), Lookup::Ticket(_)));
+}
+
+#[test]
+fn a_row_whose_segment_somebody_removed_is_missing_and_can_be_filled_again() {
+    let home = Home::new();
+    let engine = home.open(1_000);
+    fill(&engine, "mapped", "short", 1_000);
+    assert!(served(&engine, &id_key("mapped"), 1_000).is_some());
+    // Beyond what the mapping knows of the file; a batch's snapshot may be that much older than the file's removal.
+    fill(&engine, "appended", "short", 1_000);
+    for path in segments(&home.0) {
+        fs::remove_file(path).expect("a file");
+    }
+    assert!(matches!(look(&engine, &id_key("appended"), 1_000), Lookup::Ticket(0)));
+    assert!(ticket(&engine, &id_key("appended"), 1_000) > 0);
+    let keys = [id_key("mapped"), id_key("appended")];
+    let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    let found = engine.lookup_many("ns", &keys, &Projection::Plain, 1_000, true, |looked, _| *looked);
+    assert_eq!(found.expect("a batch").expect("answers")[0], Looked::Hit);
 }

@@ -4,7 +4,7 @@ mod stage;
 
 use std::fs;
 
-use hevlayer_cache::{CacheError, Call, Engine, Looked, Lookup, Options, Outcome, Projection};
+use hevlayer_cache::{CacheError, Call, Engine, Looked, Lookup, Options, Outcome, Projection, Rows};
 use stage::{
     clear, fill, fill_with, id_key, is_shut, look, mark, rows, served, settle, ticket, Home, A, KEY, TTL_MS, UNKNOWN_MS,
 };
@@ -256,4 +256,24 @@ fn a_batch_gives_what_its_look_ups_give_in_the_order_of_the_keys() {
     }
     let none = engine.lookup_many("none", &wanted[..2], &Projection::Plain, 0, true, |looked, _| *looked);
     assert!(none.expect("look-ups").expect("tickets").iter().all(|looked| matches!(looked, Looked::Ticket(1..))));
+}
+
+#[test]
+fn a_scan_during_which_a_debt_is_repaid_shows_nothing_from_before() {
+    let home = Home::new();
+    let engine = home.open(1_000);
+    // As many as a scan looks at before it asks whether to go on.
+    let listed: Vec<_> = (0..4_100).map(|id| format!(r#"{{"id":"{id}","t":"old"}}"#)).collect();
+    let rows = Rows::read(format!(r#"{{"rows":[{}]}}"#, listed.join(",")).as_bytes(), &[]).expect("rows");
+    let ticket = engine.begin_fill("ns", 1_000).expect("a ticket");
+    let call = Call::FillPage { namespace: "ns".into(), rows: rows.into(), ticket, now_ms: 1_000 };
+    assert_eq!(engine.call(call).expect("a page").put, 4_100);
+    // A write that could not be marked was acknowledged; the scan begins after that.
+    engine.owe(1, Some(&["ns".to_owned()]));
+    let repay = || {
+        clear(&engine);
+        engine.owe(1, Some(&[]));
+        false
+    };
+    assert!(matches!(engine.scan("ns", 1_000, &repay), Err(CacheError::Busy)));
 }

@@ -98,6 +98,11 @@ impl Shelf {
             *held = open(&latest)?;
         }
         let Some(current) = held.as_mut() else { return Ok(None) };
+        // What somebody owes may have been acknowledged before this began. Looked at first: a debt that is repaid while this
+        // catches up might have been repaid after the moment that the columns show.
+        if engine.is_owed(namespace) {
+            return Ok(None);
+        }
         let facts = match catch_up(engine, namespace, current, now_ms, CHANGES_MAX) {
             Ok(Some(facts)) => facts,
             failed => {
@@ -109,10 +114,6 @@ impl Shelf {
                 return failed.map(|_| None);
             }
         };
-        // What somebody owes may have been acknowledged before this began.
-        if engine.is_owed(namespace) {
-            return Ok(None);
-        }
         note_use(current);
         Ok(Some(Snapshot { table: current.table.clone(), facts }))
     }
@@ -124,10 +125,10 @@ impl Shelf {
         let slot = self.slots.try_lock()?.get(namespace).map(Arc::clone)?;
         let mut held = slot.try_lock()?;
         let current = held.as_mut().filter(|held| held.path == latest.path)?;
-        let facts = catch_up(engine, namespace, current, now_ms, FEW_CHANGES).ok()??;
         if engine.is_owed(namespace) {
             return None;
         }
+        let facts = catch_up(engine, namespace, current, now_ms, FEW_CHANGES).ok()??;
         note_use(current);
         Some(Snapshot { table: current.table.clone(), facts })
     }

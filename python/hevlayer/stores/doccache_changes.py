@@ -20,6 +20,8 @@ class Changes:
     """Of one native engine, for as long as that is used. One event loop's thread uses it."""
 
     def __init__(self, native: DocCacheEngine) -> None:
+        """Raises: OSError, when there is no descriptor left."""
+        self._bell = -1
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         native.set_bell(self._bell)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -61,7 +63,7 @@ class Changes:
         self._bell = -1
         while self._waiting:
             _, future = self._waiting.popleft()
-            if not future.done():
+            if _is_awaited(future):
                 future.set_exception(CacheUnavailableError("the document cache is closed", fields={"cause": "closed"}))
 
     def __del__(self) -> None:
@@ -88,14 +90,19 @@ class Changes:
                 found = pending.result()
             except DocCacheError as error:
                 self._waiting.popleft()
-                if not future.done():
+                if _is_awaited(future):
                     future.set_exception(error)
                 continue
             if found is None:
                 return
             self._waiting.popleft()
-            if not future.done():
+            if _is_awaited(future):
                 future.set_result(found)
+
+
+def _is_awaited(future: "asyncio.Future[Any]") -> bool:
+    """Who waited in an event loop that was closed cannot be told, which must not keep the others from it."""
+    return not future.done() and not future.get_loop().is_closed()
 
 
 def _give_up(future: "asyncio.Future[Any]") -> None:

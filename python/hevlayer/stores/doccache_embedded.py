@@ -9,6 +9,7 @@ A directory that cannot be used is no reason to stop: every call fails softly un
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Sequence
@@ -169,14 +170,17 @@ class EmbeddedEngine:
                 now_ms=self._now_ms(),
                 namespace_capacity_bytes=self._namespace_capacity_bytes,
             )
-        except DocCacheError as error:
+            changes = Changes(native)
+        except (DocCacheError, OSError) as error:
+            # Without a descriptor to be told through it cannot be used either.
+            cause = str(error.args[1]) if isinstance(error, DocCacheError) else str(error)
             if not self._problem:
                 # Once until it works: the reason is in each call's error and in /health.
                 log.warning(
                     "the cache directory cannot be used; nothing is cached until it can be",
-                    extra={"directory": str(self._directory), "cause": str(error.args[1])},
+                    extra={"directory": str(self._directory), "cause": cause},
                 )
-            self._problem = str(error.args[1])
+            self._problem = cause
             return
         if self._problem:
             log.warning("the cache directory is used again", extra={"directory": str(self._directory)})
@@ -185,8 +189,14 @@ class EmbeddedEngine:
             native.owe(owner, namespaces)
         self._connects += 1
         self._opening = next(_OPENINGS) << TICKET_BITS
-        self._changes = Changes(native)
+        self._changes = changes
         self._native = native
+        if self._closed:
+            # Meanwhile; nobody else would let go of the directory. If it cannot be left well, it is left as by a death.
+            self._native = None
+            self._end_changes()
+            with contextlib.suppress(DocCacheError):
+                native.close(self._now_ms())
 
     def _door(self) -> DocCacheEngine:
         native = self._native

@@ -1,14 +1,17 @@
 """How changes of the embedded engine are waited for."""
 
 import asyncio
+import errno
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hevlayer.errors import CacheUnavailableError
-from hevlayer.kernels.doccache import DocCacheError
+from hevlayer.kernels.doccache import DocCacheEngine, DocCacheError
+from hevlayer.stores import doccache_embedded
 from hevlayer.stores.doccache_changes import Changes
 from hevlayer.stores.doccache_embedded import EmbeddedEngine
 from hevlayer.testing.clock import FakeClock
@@ -50,13 +53,19 @@ def staged() -> tuple[Any, Changes]:
 
 async def test_changes_of_one_turn_are_one_transaction(tmp_path: Path) -> None:
     engine = EmbeddedEngine.open(tmp_path, FakeClock(), upstream="https://upstream", timeout_seconds=SECONDS)
-    await engine.mark(1, "ns", [b"\x02first"], SECONDS)
-    before = await engine.begin_fill("ns")
     # As if others were under way, so that none of them is waited for in place.
     engine._changing += 1
-    await asyncio.gather(*(engine.mark(token, "ns", [b"\x02%d" % token], SECONDS) for token in range(2, 60)))
-    assert await engine.begin_fill("ns") == before + 1
-    assert (await engine.facts("ns")).marked == 59
+    transactions = []
+    for round_ in range(20):
+        before = await engine.begin_fill("ns")
+        tokens = range(58 * round_, 58 * round_ + 58)
+        await asyncio.gather(*(engine.mark(token, "ns", [b"\x02%d" % token], SECONDS) for token in tokens))
+        assert (await engine.facts("ns")).marked == len(tokens) * (round_ + 1)
+        transactions.append(await engine.begin_fill("ns") - before)
+        # A writer that has just made something, and did not sleep yet, may take the first of them by themselves.
+        if transactions[-1] == 1:
+            break
+    assert min(transactions) == 1
     await engine.close()
 
 
@@ -116,3 +125,75 @@ def test_another_event_loop_is_listened_to_as_well() -> None:
 
     assert [asyncio.run(change()) for _ in range(2)] == [True, True]
     changes.close()
+
+
+async def test_who_waited_in_a_loop_that_was_closed_keeps_nobody_else_waiting() -> None:
+    writer, changes = staged()
+    left: list[Any] = [Pending() for _ in range(2)]
+    other = asyncio.new_event_loop()
+
+    def leave() -> None:
+        """In a thread, since this one's loop runs."""
+        waits = [other.create_task(changes.made(writer, each, SECONDS)) for each in left]
+        other.run_until_complete(asyncio.sleep(0))
+        other.close()
+        for wait in waits:
+            # Not a task that was lost: it was left on purpose.
+            wait._log_destroy_pending = False  # type: ignore[attr-defined]
+
+    await asyncio.to_thread(leave)
+    late: Any = Pending()
+    wait = asyncio.ensure_future(changes.made(writer, late, SECONDS))
+    await asyncio.sleep(0)
+    left[0].outcome, left[1].outcome, late.outcome = True, DocCacheError("busy", "too much is waiting"), True
+    writer.ring()
+    async with asyncio.timeout(SECONDS):
+        assert await wait is True
+    changes.close()
+
+
+async def test_without_a_descriptor_for_the_bell_the_directory_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock()
+
+    def none_left(_initial: int, _flags: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "eventfd", none_left)
+        engine = EmbeddedEngine.open(tmp_path, clock, upstream="https://upstream", timeout_seconds=SECONDS)
+    with pytest.raises(CacheUnavailableError, match="Too many open files"):
+        await engine.clear("ns")
+    clock.move(10.0)
+    await engine.maintain()
+    await engine.clear("ns")
+    await engine.close()
+
+
+async def test_a_directory_that_is_opened_while_the_engine_is_closed_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").touch()
+    clock = FakeClock()
+    engine = EmbeddedEngine.open(tmp_path / "cache", clock, upstream="https://one", timeout_seconds=SECONDS)
+    (tmp_path / "cache").unlink()
+    opening, closed = threading.Event(), threading.Event()
+
+    def slow(*args: Any, **options: Any) -> DocCacheEngine:
+        opening.set()
+        assert closed.wait(SECONDS)
+        return DocCacheEngine(*args, **options)
+
+    monkeypatch.setattr(doccache_embedded, "DocCacheEngine", slow)
+    clock.move(10.0)
+    upkeep = asyncio.ensure_future(engine.maintain())
+    assert await asyncio.to_thread(opening.wait, SECONDS)
+    await engine.close()
+    closed.set()
+    with pytest.raises(CacheUnavailableError, match="closed"):
+        await upkeep
+    monkeypatch.undo()
+    other = EmbeddedEngine.open(tmp_path / "cache", clock, upstream="https://two", timeout_seconds=SECONDS)
+    await other.clear("ns")
+    await other.close()

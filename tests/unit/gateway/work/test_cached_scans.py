@@ -11,8 +11,10 @@ from work_stage import BEARER, FILMS
 
 from hevlayer.errors import CacheUnavailableError
 from hevlayer.gateway import adapters
+from hevlayer.gateway.warm import warmer
 from hevlayer.stores.doccache_aerospike import AerospikeEngine
 from hevlayer.testing.aerospike_stand_in import StandIn
+from hevlayer.testing.aerospike_wire import INTEGER
 from hevlayer.testing.metrics import samples
 
 SCANS = "/v2/namespaces/films/scans"
@@ -43,14 +45,16 @@ async def stage(request, stages, monkeypatch):
     monkeypatch.setattr(adapters, "AerospikeEngine", partial(AerospikeEngine, clock_skew_seconds=0.0))
     server = StandIn()
     await server.start()
-    yield await stages(
+    made = await stages(
         aerospike_hosts=server.address,
         aerospike_namespace="test",
         gateway_api_key=BEARER[1].decode().removeprefix("Bearer "),
         turbopuffer_api_key="tpuf_upstream",
-        unknown_write_seconds=0.0,
+        unknown_write_seconds=0.5,
         cache_timeout_ms=2_000,
     )
+    made.servers = [server]
+    yield made
     await stages.close()
     await server.stop()
 
@@ -345,6 +349,23 @@ async def test_cache_and_origin_agree_at_the_same_cut_under_writes(stages, seed,
     _, ours = await results(stage, {"source": "cache"})
     _, theirs = await results(stage, {"source": "origin"})
     assert ours == theirs
+
+
+@pytest.mark.parametrize("stage", ["aerospike"], indirect=True)
+async def test_a_hole_that_a_dead_gateway_only_counted_costs_one_warm(stage, monkeypatch):
+    await warmed(stage)
+    [server] = stage.servers
+    for counts in [each for each in server.records.values() if b"r" in each.bins]:
+        counts.bins[b"h"] = (INTEGER, (1).to_bytes(8))
+    assert (await stage.call("POST", SCANS, {"mode": "count", "source": "cache"})).status == 503
+    with monkeypatch.context() as shorter:
+        shorter.setattr(warmer, "WAIT_MARGIN_SECONDS", 2 * warmer.CLOSED_POLL_SECONDS)
+        failed = await stage.warm()
+    assert failed["status"] == "failed"
+    assert "begun anew" in str(failed["error"])
+    again = await stage.warm()
+    assert again["status"] == "completed", again
+    assert (await count(stage, source="cache"))["count"] == len(FILMS)
 
 
 @pytest.mark.parametrize("stage", ["aerospike"], indirect=True)

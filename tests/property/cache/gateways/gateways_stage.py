@@ -102,13 +102,17 @@ async def staged(
     rules: FaultConfig | None = None,
     gateways: int = 2,
     trusted: bool = True,
+    control: bool = False,
     **settings: Any,
 ) -> AsyncIterator[Stage]:
-    """`engine` is `twin`, or `embedded`: then the gateways share a directory."""
+    """`engine` is `twin`, or `embedded`: then the gateways share a directory. `control`: the origin's faults can be
+    changed while it runs."""
     clock = SystemClock()
     store = TwinStore(clock, unknown_write_seconds=UNKNOWN_SECONDS)
     async with AsyncExitStack() as stack:
-        origin = await start_origin(OriginConfig(folder / "origin", port=0, faults=rules or FaultConfig()))
+        origin = await start_origin(
+            OriginConfig(folder / "origin", port=0, control=control, faults=rules or FaultConfig())
+        )
         stack.push_async_callback(origin.close)
         made, callers = [], []
         for number in range(gateways):

@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from model_engines import MISSING
-from model_state import Scenario, State
+from model_state import Phase, Reader, Scenario, State
 from model_steps import bypasses, stamps_of, start_of, steps_of
 
 STATES_MAX = 3_000_000
+# Broken protocols in which a read whose ticket is void does something.
+READS_MATTER = frozenset({"fills need no ticket", "reads join any other"})
 
 
 @dataclass
@@ -37,6 +39,7 @@ def explore(scenario: Scenario, states_max: int = STATES_MAX) -> Found:
     Raises: AssertionError: there are more states than `states_max`.
     """
     start = start_of(scenario)
+    shows_dead_reads = bool(scenario.mutations & READS_MATTER)
     seen = _Seen()
     seen.add(start, None, 0)
     queue = deque([start])
@@ -46,7 +49,7 @@ def explore(scenario: Scenario, states_max: int = STATES_MAX) -> Found:
         here = seen.key(state)
         for number, (label, raw) in enumerate(steps_of(scenario, state)):
             steps += 1
-            after = canonical(raw)
+            after = canonical(raw if shows_dead_reads else without_dead_reads(scenario, raw))
             if not seen.add(after, here, number):
                 continue
             violation = _violation(scenario, after)
@@ -98,6 +101,30 @@ class _Seen:
                 labels.append(list(steps_of(scenario, state))[number][0])
             key = before
         return labels[::-1]
+
+
+def without_dead_reads(scenario: Scenario, state: State) -> State:
+    """The state without reads and late fills whose tickets are void for ever.
+
+    All that they may still do is to end: no fill of theirs takes effect, and what they hold back, the life of what a
+    write left, may only end earlier without them. So whatever goes wrong in a history with them goes wrong in one
+    without. Reads that another one of their gateway may join are kept.
+    """
+    is_dead = state.cache.is_dead
+    dead = [
+        number
+        for number, (read, reader) in enumerate(zip(scenario.reads, state.readers, strict=False))
+        if reader.ticket is not None
+        and is_dead(reader.ticket, page=read[0] == "page")
+        and (read[0] == "page" or scenario.reads.count(read) == 1)
+    ]
+    if dead:
+        ended = Reader(Phase.DONE)
+        state = state._replace(readers=tuple(ended if n in dead else each for n, each in enumerate(state.readers)))
+    if any(call[0] == "fill" and is_dead(call[1], page=call[3]) for call in state.late):
+        late = tuple(call for call in state.late if call[0] != "fill" or not is_dead(call[1], page=call[3]))
+        state = state._replace(late=late)
+    return state
 
 
 def canonical(state: State) -> State:

@@ -50,6 +50,10 @@ class Ideal(NamedTuple):
     def page(self, now: int) -> int:
         return 0 if self.closed or self.quiet else self.touched
 
+    def is_dead(self, ticket: int, *, page: bool) -> bool:
+        """Whether no fill with this ticket can take effect any more."""
+        return ticket != self.touched
+
     def fill(self, ticket: int, row: Row, now: int, *, page: bool, checked: bool) -> "Ideal":
         if self.tokens or self.closed or (checked and ticket != self.touched):
             return self
@@ -188,6 +192,15 @@ class Cas(NamedTuple):
 
     def page(self, now: int) -> Any:
         return (0, 0) if self.closed or not self.epoch else (self.epoch, now)
+
+    def is_dead(self, ticket: Any, *, page: bool) -> bool:
+        """Whether no fill with this ticket can take effect any more; a mark may be lost, and then a page's can."""
+        epoch, seen = ticket
+        if epoch != self.epoch or seen <= 0:
+            return True
+        if page or self.generations:
+            return False
+        return self.record is None or self.record.nonce != seen
 
     def fill(self, ticket: Any, row: Row, now: int, *, page: bool, checked: bool) -> "Cas":
         epoch, seen = ticket

@@ -20,29 +20,37 @@ pub(crate) fn object_end(text: &[u8], start: usize) -> Option<usize> {
         };
         let bits = lanes::object_bits(block);
         let quotes = bits.quote & !escaped(bits.backslash, &mut is_escaped);
-        if finds_sought(rest, quotes) {
-            return None;
-        }
         let strings = prefix_xor(quotes) ^ if in_string { u64::MAX } else { 0 };
         in_string = strings >> (BLOCK - 1) == 1;
-        let (opens, mut closes) = (bits.open & !strings, bits.close & !strings);
-        if closes.count_ones() < depth {
-            depth += opens.count_ones();
-            depth -= closes.count_ones();
-        } else {
-            let mut counted = 0;
-            while closes != 0 {
-                let place = closes.trailing_zeros();
-                let opened = (opens & ((1 << place) - 1)).count_ones();
-                counted += 1;
-                if depth + opened == counted {
-                    return Some(at + place as usize + 1);
-                }
-                closes &= closes - 1;
-            }
-            depth = depth + opens.count_ones() - counted;
+        let (opens, closes) = (bits.open & !strings, bits.close & !strings);
+        let end = closing(opens, closes, depth);
+        // What stands behind the object is another's.
+        let within = end.map_or(u64::MAX, |place| (1 << place) - 1);
+        if finds_sought(rest, quotes & within) {
+            return None;
         }
+        if let Some(place) = end {
+            return Some(at + place as usize + 1);
+        }
+        depth = depth + opens.count_ones() - closes.count_ones();
         at += BLOCK;
+    }
+    None
+}
+
+/// Where in a block the object ends that `depth` open braces are in.
+fn closing(opens: u64, mut closes: u64, depth: u32) -> Option<u32> {
+    if closes.count_ones() < depth {
+        return None;
+    }
+    let mut counted = 0;
+    while closes != 0 {
+        let place = closes.trailing_zeros();
+        counted += 1;
+        if depth + (opens & ((1 << place) - 1)).count_ones() == counted {
+            return Some(place);
+        }
+        closes &= closes - 1;
     }
     None
 }
@@ -146,6 +154,7 @@ mod tests {
             let pad = "x".repeat(padding);
             assert_eq!(end(&format!(r#","p":"{pad}","id":1}}"#)), None);
             assert_eq!(end(&format!(r#","p":"{pad}","a":{{"id":1}}}}"#)), None);
+            assert_eq!(end(&format!(r#","p":"{pad}"}},{{"id":1}}"#)), Some(padding + 8));
             let other = format!(r#","p":"{pad}","ix":"\"id\"","idx":"id-{pad}"}}"#);
             assert_eq!(end(&other), Some(other.len()));
         }

@@ -150,8 +150,6 @@ class VouchedQueries:
 
     def admit(self, context: RouteContext, view: NamespaceView, read: Read) -> None:
         """A query was just read so in the general way."""
-        if context.prefix:
-            return
         routes = self.routes
         ends = self.now() + VOUCHER_SECONDS
         watermark = view.watermark_ms

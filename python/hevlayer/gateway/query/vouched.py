@@ -30,6 +30,9 @@ from hevlayer.metrics.recorder import Metrics, QueryMeter
 # and notes that the namespace and the credential are in use.
 VOUCHER_SECONDS = 1.0
 VOUCHERS_MAX = 10_000
+# Of a caller's authorization and a namespace's name together. Vouchers are made before the upstream has judged either,
+# so whoever makes them up must not fill the memory with them.
+VOUCHED_BYTES_MAX = 1024
 
 
 class Around(Finisher, Protocol):
@@ -150,7 +153,9 @@ class VouchedQueries:
 
     def admit(self, context: RouteContext, view: NamespaceView, read: Read) -> None:
         """A query was just read so in the general way."""
-        routes = self.routes
+        routes, credential = self.routes, context.credential
+        if len(credential.authorization or b"") + len(context.namespace) > VOUCHED_BYTES_MAX:
+            return
         ends = self.now() + VOUCHER_SECONDS
         watermark = view.watermark_ms
         if watermark is not None:
@@ -158,7 +163,6 @@ class VouchedQueries:
             fresh_ms = watermark + routes.watermark_age_ms_max - self.now_ms()
             if fresh_ms >= 0:
                 ends = min(ends, self.now() + fresh_ms / 1000)
-        credential = context.credential
         eventual, cut = (True, read.watermark_ms) if isinstance(read, Filtered) else (read.eventual, None)
         self._relays.admit(
             credential.authorization,

@@ -249,6 +249,18 @@ async def test_each_caller_has_its_own_voucher_and_credential(bench, ways):
     assert shown == [b"Bearer tpuf_other", b"Bearer tpuf_caller_secret"]
 
 
+@pytest.mark.parametrize(("token_bytes", "name_bytes"), [(40_000, 1), (7, 2_000)])
+async def test_long_callers_and_names_take_no_room_among_the_vouchers(bench, ways, token_bytes, name_bytes):
+    await vouch(ways)
+    path = b"/v2/namespaces/%b/query" % (b"a" * name_bytes)
+    long = message(path=path).replace(b"tpuf_caller_secret", b"t" * token_bytes)
+    for _ in range(3):
+        assert (await ways.ask(long)).startswith(b"HTTP/1.1 200 ")
+    assert taken(bench) == 0
+    await ways.ask(message())
+    assert taken(bench) == 1
+
+
 async def test_what_changes_about_a_namespace_ends_its_voucher(bench, ways):
     watermark = now_ms() - 100
     bench.see("a", Status.STABLE, watermark)

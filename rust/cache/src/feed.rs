@@ -365,6 +365,7 @@ mod tests {
             directory: directory.clone(),
             identity: "https://upstream".to_owned(),
             capacity_bytes: 1 << 30,
+            namespace_capacity_bytes: 0,
             ttl_ms: 1_000_000,
             unknown_write_ms: 1_000,
         };

@@ -403,11 +403,14 @@ async def test_a_scan_that_does_not_stand_still_agrees_with_the_origin_at_its_cu
             wanted = ["And", [["hot", "Eq", False], ["n", "Lt", dice.randrange(1, 7)]]]
             answer = await count(stage, wanted)
             served[answer["served_by"]] += 1
+            if answer["served_by"] != "cache":
+                # Once everything is indexed, the origin counts rows that were written since, too.
+                assert served["origin"] < 500
+                continue
             cut = ["And", [[STAMP, "Lte", answer["watermark_ms"]], wanted]]
             body = {"aggregate_by": {"count": ["Count"]}, "filters": cut, "consistency": {"level": "strong"}}
             truth = await stage.ok("POST", "/v2/namespaces/films/query", body)
             assert answer["count"] == truth["aggregations"]["count"], (answer, cut)
-            assert served["origin"] < 500
     finally:
         stop.set()
         await writer

@@ -18,6 +18,7 @@ STEPS = 600
 OPEN_MAX = 6
 WORKERS = 8
 ROUNDS = 40
+BURSTS_MAX = 5
 PAUSE_SECONDS = 0.001
 NOTHING = DocRows(b'{"rows":[]}', [])
 
@@ -148,5 +149,12 @@ async def work(history: History) -> None:
 async def test_calls_that_meet_in_the_server_never_do_either(bench: Bench, seed: int) -> None:
     caches = [DocumentCache(await bench.open(), bench.clock, ttl_seconds=TTL_SECONDS) for _ in range(2)]
     history = History(caches, random.Random(seed), unknown=False)
-    await asyncio.gather(*(work(history) for _ in range(WORKERS)))
+    for _ in range(BURSTS_MAX):
+        await asyncio.gather(*(work(history) for _ in range(WORKERS)))
+        if history.hits:
+            break
+        # On a busy machine calls run out of time, and what they owe keeps rows out until it is paid.
+        bench.clock.move(UNKNOWN_SECONDS)
+        for cache in caches:
+            await cache.maintain()
     assert history.hits > 0

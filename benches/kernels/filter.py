@@ -200,7 +200,7 @@ class CachedRows:
         )
         for page in pages(documents):
             ticket = self._engine.begin_fill(self.NAMESPACE, 1)
-            change = self._engine.fill_page(self.NAMESPACE, DocRows(page, []), ticket, 1, in_place=True)
+            change = self._engine.fill_page(self.NAMESPACE, DocRows(page, []), ticket, 1, in_place=False)
             while not isinstance(change, tuple) and change.result() is None:
                 time.sleep(0.001)
 

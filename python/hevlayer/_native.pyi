@@ -669,8 +669,8 @@ class DocScan:
 
 @final
 class DocCachePending(Generic[_T]):
-    """A change that was handed to the engine's writer and is not made yet; it is made whether or not anyone asks, once
-    the writer was told to `begin`."""
+    """A change that was handed to the engine's writer and is not made yet; it is made whether or not anyone asks, of
+    an engine with a bell once the writer was told to `begin`."""
 
     def result(self) -> _T | None:
         """What the change answers with, once; None while it is not made. May raise DocCacheError."""

@@ -173,14 +173,18 @@ impl Engine {
         self.writer.submit(call)
     }
 
-    /// As [`Engine::submit`], for [`Engine::begin`] to be called once several changes are queued: they share a
-    /// transaction.
+    /// As [`Engine::submit`]; with a bell [`Engine::begin`] is to be called once several changes are queued, so that
+    /// they share a transaction.
     ///
     /// # Errors
     /// As [`Engine::submit`].
     pub fn queue(&self, call: Call) -> Result<Pending> {
         self.check()?;
-        self.writer.queue(call)
+        if self.writer.has_bell() {
+            self.writer.queue(call)
+        } else {
+            self.writer.submit(call)
+        }
     }
 
     /// Has the writer begin with what is queued.

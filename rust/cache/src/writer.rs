@@ -256,6 +256,11 @@ impl Writer {
         *self.bell.lock() = Some(bell);
     }
 
+    /// Whether there is one: who listens to it also says when to begin.
+    pub fn has_bell(&self) -> bool {
+        self.bell.lock().is_some()
+    }
+
     fn ring(&self) {
         if let Some(bell) = &mut *self.bell.lock() {
             // It fails only when it rings already.

@@ -55,9 +55,7 @@ class Cached:
     def fill(self, ids: list[Id]) -> None:
         """A page of a warm."""
         ticket = self.engine.begin_fill(NAME, NOW_MS)
-        filling = self.engine.fill_page(NAME, self.origin.stored(ids), ticket, NOW_MS, in_place=False)
-        self.engine.begin()
-        made(filling)
+        made(self.engine.fill_page(NAME, self.origin.stored(ids), ticket, NOW_MS, in_place=False))
 
     def mark(self, ids: list[Id]) -> int:
         token = next(TOKENS)

@@ -27,7 +27,10 @@ for suite in $suites; do
       measure gateway/proxy proxy-tls --tls ;;
     origin) measure origin/scale origin ;;
     splice | merge) measure "kernels/$suite" "$suite" ;;
-    history | warm | writes | shards | snapshot) measure "gateway/$suite" "$suite" ;;
+    history | writes | shards | snapshot) measure "gateway/$suite" "$suite" ;;
+    warm)
+      measure gateway/warm warm
+      measure gateway/warm warm-together --together ;;
     cache)
       scripts/system_packages.sh redis-server
       peers

@@ -7,9 +7,10 @@ all of them beforehand, and throws the answers away. The warm is `POST …/warm`
 with an empty cache, until its job is completed and the namespace is called warm. Both take turns; the report has the
 medians. It also tells what the gateway holds in memory by itself, files that it has mapped left out, and what the cache
 takes on disk for each byte of JSON. The origin has core 0 to itself, as if it were another machine; client and gateway
-have core 1.
+have core 1. With `--together` all of them have both: then the gateway may read pages while it puts others, as far as
+the origin leaves it time.
 
-    python benches/gateway/warm.py [--rows 1000000] [--runs 3] [--out FILE]
+    python benches/gateway/warm.py [--rows 1000000] [--runs 3] [--together] [--out FILE]
 """
 
 import asyncio
@@ -42,6 +43,7 @@ from hevlayer.gateway.warm.pages import PageSizer, highest_body, page_body  # no
 from hevlayer.gateway.warm.warmer import READERS_MAX  # noqa: E402
 
 ORIGIN_CORE, OUR_CORE = "0", "1"
+ALL_CORES = "0,1"
 DIMENSIONS = 32
 BATCH_ROWS = 5_000
 START_SECONDS_MAX = 120
@@ -162,7 +164,7 @@ def drain(port: int, bodies: list[bytes]) -> tuple[float, int]:
     return time.perf_counter() - started, total
 
 
-def warm(origin_port: int, rows: int, folder: Path) -> dict[str, float]:
+def warm(origin_port: int, rows: int, folder: Path, core: str) -> dict[str, float]:
     """One warm of an empty cache."""
     port = free_port()
     settings = {
@@ -170,9 +172,7 @@ def warm(origin_port: int, rows: int, folder: Path) -> dict[str, float]:
         "LAYER_CACHE_CAPACITY_BYTES": str(16 << 30),
         "LAYER_ACCESS_LOG": "off",
     }
-    with running(
-        "gateway", "--data-dir", str(folder), core=OUR_CORE, port=port, log=folder / "log", env=settings
-    ) as pid:
+    with running("gateway", "--data-dir", str(folder), core=core, port=port, log=folder / "log", env=settings) as pid:
         caller = Caller(port)
         # The watcher's first poll is over before the clock runs.
         caller.call("GET", f"{PATH}/metadata")
@@ -214,13 +214,15 @@ def main() -> int:
     parser = arguments(__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--together", action="store_true", help="every process may use both cores")
     options = parser.parse_args()
-    os.sched_setaffinity(0, {int(OUR_CORE)})
+    origin_core, our_core = (ALL_CORES, ALL_CORES) if options.together else (ORIGIN_CORE, OUR_CORE)
+    os.sched_setaffinity(0, set(map(int, our_core.split(","))))
     with tempfile.TemporaryDirectory(prefix="bench-warm-") as made:
         folder = Path(made)
         port = free_port()
         with running(
-            "origin", "--data-dir", str(folder / "origin"), core=ORIGIN_CORE, port=port, log=folder / "origin.log"
+            "origin", "--data-dir", str(folder / "origin"), core=origin_core, port=port, log=folder / "origin.log"
         ):
             load(port, options.rows)
             bodies = pages(port)
@@ -232,7 +234,7 @@ def main() -> int:
                 drained.append(seconds)
                 place = folder / f"gateway-{number}"
                 place.mkdir()
-                warmed.append(warm(port, options.rows, place))
+                warmed.append(warm(port, options.rows, place, our_core))
                 print(f"bench: drain {seconds:.1f} s, warm {warmed[-1]}", file=sys.stderr)
     drain_seconds = statistics.median(drained)
     middle = {name: statistics.median(run[name] for run in warmed) for name in warmed[0]}
@@ -242,6 +244,7 @@ def main() -> int:
         "json_bytes": total,
         "readers": READERS_MAX,
         "runs": options.runs,
+        "cores": {"origin": origin_core, "client and gateway": our_core},
         "bare_client": {
             "seconds": round(drain_seconds, 2),
             "rows_per_second": round(options.rows / drain_seconds),

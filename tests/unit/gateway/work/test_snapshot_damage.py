@@ -60,6 +60,9 @@ async def count(stage, source, filters=YEAR):
     return await stage.call("POST", SCANS, {"mode": "count", "source": source, "filters": filters})
 
 
+ELSEWHERE = ("origin", "cache")
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 async def test_a_damaged_latest_body_is_named_and_nothing_older_stands_for_it(stages, damage):
     stage, latest = await standing(stages)
@@ -79,10 +82,11 @@ async def test_a_damaged_latest_body_is_named_and_nothing_older_stands_for_it(st
         refused = await stage.call(method, target, body)
         assert (refused.status, refused.body["error"]) == (503, "service_unavailable"), target
         assert key in refused.body["message"]
-    # What does not need it goes on.
+    # What does not need it goes on; the first such count has the namespace warmed.
     answer = await count(stage, "auto")
-    assert (answer.status, answer.body["count"], answer.body["served_by"]) == (200, SAME_YEAR, "origin")
-    assert (await asked(stage, "year"))["effective_source"] == "origin"
+    assert (answer.status, answer.body["count"]) == (200, SAME_YEAR)
+    assert answer.body["served_by"] in ELSEWHERE
+    assert (await asked(stage, "year"))["effective_source"] in ELSEWHERE
     hint = await stage.ok("GET", "/v1/namespaces/films/hint_cache_warm?turbopuffer=false&documents=false")
     assert hint["snapshots"]["status"] == "skipped"
     assert key in hint["snapshots"]["reason"]

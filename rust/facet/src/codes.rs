@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use hevlayer_filter::columns::codes::{count, Code};
 use hevlayer_filter::columns::domain::Domain;
 use hevlayer_filter::columns::plan::Step;
-use hevlayer_filter::columns::run::{for_chunks, for_set, over_rows};
+use hevlayer_filter::columns::run::{for_chunks, for_set, over_rows, VALUES_COST};
 use hevlayer_filter::columns::segment::{Arrays, Column};
 use hevlayer_filter::columns::table::Table;
 use hevlayer_filter::compile::Filter;
@@ -205,7 +205,8 @@ fn counted<'t>(
     let used = &filter.attributes[place];
     let Some(column) = table.segment.column(used.name.as_str(), used.kind) else { return Ok(None) };
     let Some(step) = table.plan(filter, limits)? else { return Ok(None) };
-    let parts = over_rows(table.segment.rows(), limits, |range| part(&step, &column, table, range, limits))?;
+    let cost = step.cost() + VALUES_COST;
+    let parts = over_rows(table.segment.rows(), cost, limits, |range| part(&step, &column, table, range, limits))?;
 
     let mut changed = Tally::default();
     table.for_changed(filter, limits, &mut |_, reading, row| changed.add(place, used.kind.array, reading, row))?;

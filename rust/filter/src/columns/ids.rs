@@ -164,7 +164,10 @@ impl<'a> Ids<'a> {
     /// Appends the ids of rows.
     pub fn list_to(&self, rows: &[u32], list: &mut IdList) {
         match self {
-            Self::Uints(uints) => list.uints.extend(rows.iter().map(|row| uints[*row as usize])),
+            Self::Uints(uints) => match without_gaps(uints) {
+                Some(first) => list.uints.extend(rows.iter().map(|row| first + u64::from(*row))),
+                None => list.uints.extend(rows.iter().map(|row| uints[*row as usize])),
+            },
             Self::Texts { places, bytes } => {
                 list.ends.reserve(rows.len());
                 rows.iter().for_each(|row| list.push_text(Self::text(places, bytes, *row as usize)));
@@ -180,6 +183,13 @@ impl<'a> Ids<'a> {
             Self::Texts { places, bytes } => [&[TAG_STRING], Self::text(places, bytes, row)].concat(),
         }
     }
+}
+
+/// The first of ids that are sorted, each once, and all there up to the last: then a row tells its id, and the ids need not
+/// be read.
+fn without_gaps(uints: &[u64]) -> Option<u64> {
+    let (first, last) = (*uints.first()?, *uints.last()?);
+    (last.checked_sub(first)? == uints.len() as u64 - 1).then_some(first)
 }
 
 /// The cache key of an id in a filter.
@@ -283,5 +293,25 @@ impl IdList {
         out.truncate(out.len() - usize::from(out.len() > 1));
         out.push(b']');
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_listed_with_gaps_and_without() {
+        for uints in [vec![7, 8, 9, 10], vec![7, 8, 10, 11], vec![u64::MAX - 1, u64::MAX], vec![0], vec![5, u64::MAX]] {
+            let ids = Ids::Uints(&uints);
+            let rows: Vec<u32> = (0..u32::try_from(uints.len()).expect("few")).collect();
+            let mut list = IdList::default();
+            ids.list_to(&rows, &mut list);
+            ids.list_to(&rows[..1], &mut list);
+            assert_eq!(list.uints, [&uints[..], &uints[..1]].concat());
+        }
+        assert_eq!(without_gaps(&[]), None);
+        assert_eq!(without_gaps(&[3, 5]), None);
+        assert_eq!(without_gaps(&[3, 4]), Some(3));
     }
 }

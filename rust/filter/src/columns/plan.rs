@@ -258,7 +258,9 @@ fn negated(step: Step<'_>) -> Step<'_> {
 }
 
 impl Step<'_> {
-    fn cost(&self) -> u32 {
+    /// What it costs to try a row, by which steps are ordered and threads are started.
+    #[must_use]
+    pub fn cost(&self) -> u32 {
         match self {
             Self::Always(_) | Self::Rows(_) | Self::RowList(_) => 0,
             Self::Range { codes, .. } => codes.bits(),

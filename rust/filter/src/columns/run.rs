@@ -8,8 +8,15 @@ use std::ops::Range;
 
 /// Rows of a chunk; its mask has as many bytes.
 pub const CHUNK_ROWS: usize = 8192;
-/// A thread is only worth starting for this many rows.
-const ROWS_PER_THREAD_MIN: usize = 128 * 1024;
+/// A thread is only worth starting for so much work, of which 250 take about a nanosecond: half a millisecond of it, since
+/// starting and ending one takes a third of that.
+const COST_PER_THREAD_MIN: u64 = 1 << 27;
+/// What it costs to count a row that meets a step, beside the step; see `Step::cost`.
+const COUNT_COST: u32 = 8;
+/// To list it.
+pub const LIST_COST: u32 = 100;
+/// To count its values: they stand anywhere in tables of counters.
+pub const VALUES_COST: u32 = 1024;
 /// Chunks between two looks at the clock.
 const CHUNKS_PER_CHECK: usize = 16;
 
@@ -66,16 +73,19 @@ pub fn for_chunks(
     Ok(())
 }
 
-/// Does one job for each of several consecutive parts of the rows, each part on a thread.
+/// Does one job for each of several consecutive parts of the rows, each part on a thread, as far as rows of this cost
+/// are worth threads.
 ///
 /// # Errors
 /// The first part's that failed.
 pub fn over_rows<T: Send>(
     rows: usize,
+    row_cost: u32,
     limits: &Limits,
     job: impl Fn(Range<usize>) -> Result<T, ScanError> + Sync,
 ) -> Result<Vec<T>, ScanError> {
-    let parts = limits.parts().min(rows / ROWS_PER_THREAD_MIN).max(1);
+    let worth = rows as u64 * u64::from(row_cost) / COST_PER_THREAD_MIN;
+    let parts = limits.parts().min(usize::try_from(worth).unwrap_or(usize::MAX)).max(1);
     let each = rows.div_ceil(parts).next_multiple_of(CHUNK_ROWS);
     in_parts(parts, |part| job((part * each).min(rows)..((part + 1) * each).min(rows)))
 }
@@ -85,7 +95,7 @@ pub fn over_rows<T: Send>(
 /// # Errors
 /// The limits are reached.
 pub fn count(step: &Step<'_>, rows: usize, living: Living<'_>, limits: &Limits) -> Result<u64, ScanError> {
-    let counts = over_rows(rows, limits, |range| {
+    let counts = over_rows(rows, step.cost() + COUNT_COST, limits, |range| {
         let mut total = 0;
         for_chunks(step, range, living, limits, &mut |rows, mask| {
             total += mask.map_or(rows.len() as u64, codes::count);
@@ -244,6 +254,17 @@ mod tests {
             });
             assert_eq!(by_visit, wanted);
         }
+    }
+
+    #[test]
+    fn work_is_shared_out_when_it_is_worth_threads() {
+        let limits = Limits { threads: 3, ..Limits::default() };
+        let parts = |rows: usize, cost: u32| over_rows(rows, cost, &limits, Ok).expect("no limit");
+        assert_eq!(parts(100_000, 1_000).len(), 1);
+        let shared = parts(100_000, 1 << 20);
+        assert_eq!(shared.len(), 3);
+        assert!(shared.iter().all(|part| part.start.is_multiple_of(CHUNK_ROWS)));
+        assert_eq!(shared.into_iter().flatten().collect::<Vec<_>>(), (0..100_000).collect::<Vec<_>>());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::columns::ids::IdList;
 use crate::columns::plan::{plan, NoPlan, Step};
-use crate::columns::run::{count, for_chunks, over_rows, Living, SetRows};
+use crate::columns::run::{count, for_chunks, over_rows, Living, SetRows, LIST_COST};
 use crate::columns::segment::{Ids, Segment};
 use crate::compile::Filter;
 use crate::error::ScanError;
@@ -211,7 +211,7 @@ impl Table {
             return Ok(vec![collect(from..self.segment.rows())?]);
         }
         let shift = |range: std::ops::Range<usize>| range.start + from..range.end + from;
-        over_rows(self.segment.rows() - from, limits, |range| collect(shift(range)))
+        over_rows(self.segment.rows() - from, step.cost() + LIST_COST, limits, |range| collect(shift(range)))
     }
 }
 
